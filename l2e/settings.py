@@ -1,0 +1,75 @@
+"""From a composed YAML tree to typed, checked settings.
+
+YAML only composes. The types stand in dataclasses beside the code they configure; pydantic checks them
+strictly, and what goes wrong is told in one line that names the key and what is allowed.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from l2e.errors import UserError
+
+T = TypeVar("T")
+
+
+def build_settings(cls: type[T], tree: dict[str, Any], where: str = "") -> T:
+    """Make the dataclass `cls` from a plain tree.
+
+    Args:
+        cls: a dataclass, possibly of dataclasses. Its `__post_init__` may raise ValueError.
+        tree: plain dicts, lists, strings, numbers, booleans and None.
+        where: the key that `tree` stands under, for messages.
+
+    Raises:
+        UserError: an unknown key, a wrong type, a value that a check refuses.
+    """
+    _refuse_unknown_keys(cls, tree, where)
+    try:
+        # Strict JSON mode: a whole number may stand for a float, but "5" is no number and true is no 1.
+        return TypeAdapter(cls).validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        raise UserError("; ".join(_describe(item, where) for item in error.errors())) from None
+
+
+def _refuse_unknown_keys(cls: Any, tree: Any, where: str) -> None:
+    if not dataclasses.is_dataclass(cls) or not isinstance(tree, dict):
+        return
+    hints = typing.get_type_hints(cls)
+    for key, value in tree.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, n=1)
+            guess = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"{path}: unknown setting{guess}; allowed here: {', '.join(hints)}")
+        for option in _options(hints[key]):
+            _refuse_unknown_keys(option, value, path)
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of `A | B`; any other type as it is."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _describe(item: Any, where: str) -> str:
+    parts = [where] if where else []
+    parts += [str(part) for part in item["loc"] if not _is_type_tag(str(part))]
+    message = item["msg"].removeprefix("Value error, ")
+    key = ".".join(parts)
+    if item["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    if item["type"] == "missing":
+        return f"{key}: a value is required"
+    return f"{key}: {message[0].lower()}{message[1:]}, not {json.dumps(item['input'])}"
+
+
+def _is_type_tag(part: str) -> bool:
+    """Pydantic names the branch of a union (`int`, `list[int]`, `literal['auto']`) inside the location."""
+    return part in {"int", "float", "str", "bool", "dict", "none"} or "[" in part
