@@ -47,15 +47,20 @@ def _refuse_unknown_keys(cls: Any, tree: Any, where: str) -> None:
             close = difflib.get_close_matches(str(key), hints, n=1)
             guess = f" (did you mean {close[0]}?)" if close else ""
             raise UserError(f"{path}: unknown setting{guess}; allowed here: {', '.join(hints)}")
-        for option in _options(hints[key]):
+        for option in _options(hints[key], value):
             _refuse_unknown_keys(option, value, path)
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
-    """The members of `A | B`; any other type as it is."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
+def _options(hint: Any, value: Any) -> list[Any]:
+    """The members of `A | B`, of those told apart by `kind` the one that is meant; any other type as it is."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return [hint]
+    kind = value.get("kind") if isinstance(value, dict) else None
+    return [member for member in typing.get_args(hint) if kind is None or kind in _kinds(member)]
+
+
+def _kinds(member: Any) -> tuple[Any, ...]:
+    return typing.get_args(typing.get_type_hints(member).get("kind")) if dataclasses.is_dataclass(member) else ()
 
 
 def _describe(item: Any, where: str) -> str:

@@ -1,0 +1,1 @@
+"""Command-line entries: Hydra composes, dataclasses check, one function runs."""

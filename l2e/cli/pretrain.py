@@ -1,0 +1,212 @@
+"""One run: train, evaluate, report."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from transformers import AutoModelForCausalLM, GPTNeoXForCausalLM
+
+import l2e
+from l2e.cli.logs import quieten_libraries, start_logging
+from l2e.cli.pretrain_config import PretrainConfig
+from l2e.cli.run_folder import RunFolder
+from l2e.data import Corpus, StepLoader, open_corpus
+from l2e.errors import UserError
+from l2e.evaluation import check_evaluation_data, evaluate
+from l2e.inhibition import Inhibition
+from l2e.models import build_pythia
+from l2e.reporting import write_report
+from l2e.settings import build_settings
+from l2e.training.callbacks.checkpoint import CheckpointCallback, resume
+from l2e.training.callbacks.export import ExportCallback
+from l2e.training.callbacks.inhibition import InhibitionCallback
+from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile, Sink
+from l2e.training.callbacks.progress import ProgressCallback
+from l2e.training.callbacks.validation import ValidationCallback
+from l2e.training.callbacks.wandb_sink import WandbCallback
+from l2e.training.engine import Engine, start_processes, stop_processes
+from l2e.training.events import Callback
+from l2e.training.trainer import Trainer
+
+log = logging.getLogger("l2e")
+
+
+def run(tree: dict[str, Any], overrides: list[str]) -> None:
+    """Train, evaluate and report as `tree` says; the entry of scripts/pretrain.py.
+
+    Raises:
+        UserError: impossible settings, bad data, or a run directory that holds something else.
+    """
+    config = build_settings(PretrainConfig, tree)
+    tree = asdict(config)  # with every default, for the record
+    folder = RunFolder(config.runs_dir, config.name)
+    micro_batch = _check(config, folder, tree)
+    start_logging()
+    quieten_libraries()
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    device = start_processes()
+    try:
+        corpus = _main_rank_first(lambda: _open_data(config))
+        if dist.get_rank() == 0:
+            folder.open(tree, overrides)
+            start_logging(folder.log)
+        _train(config, folder, tree, corpus, device, micro_batch)
+        main = dist.get_rank() == 0
+    finally:
+        stop_processes()
+    if main:
+        _evaluate(config, folder, corpus, device)
+        report = write_report([folder.path], folder.path)
+        log.info("report: %s", report)
+
+
+def _check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> int:
+    """All that can be refused before anything is loaded; returns the micro-batch size."""
+    try:
+        micro_batch = config.training.micro_batch(int(os.environ.get("WORLD_SIZE", "1")))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    folder.check(tree)
+    if config.evaluation.enabled and config.evaluation.data_dir is not None:
+        check_evaluation_data(config.evaluation)
+    return micro_batch
+
+
+def _open_data(config: PretrainConfig) -> Corpus:
+    return open_corpus(
+        config.data,
+        seq_length=config.training.seq_length,
+        vocab_size=config.vocab_size,
+        cache_dir=Path(config.cache_dir),
+    )
+
+
+def _train(
+    config: PretrainConfig,
+    folder: RunFolder,
+    tree: dict[str, Any],
+    corpus: Corpus,
+    device: torch.device,
+    micro_batch: int,
+) -> None:
+    """Train to the end, from the newest restart point if there is one."""
+    training = config.training
+    if folder.export(training.steps).exists():
+        log.info("%s is trained already: %s", config.name, folder.export(training.steps))
+        return
+    loader = StepLoader(corpus.train, training.batch_size, micro_batch, dist.get_rank(), dist.get_world_size())
+    model = _build_model(config)
+    engine = Engine(
+        model,
+        training,
+        config.deepspeed,
+        micro_batch_size=micro_batch,
+        accumulation=loader.accumulation,
+        device=device,
+    )
+    inhibition = l2e.attach(model, **asdict(config.inhibition))
+    trainer = Trainer(engine, loader, training, _callbacks(config, folder, tree, corpus, inhibition))
+    done = resume(trainer, folder.checkpoints)
+    if dist.get_rank() == 0:
+        folder.drop_metrics_after(done)
+        folder.write_environment({"ranks": loader.ranks, "data": corpus.fingerprint()})
+    _announce(config, corpus, trainer)
+    try:
+        trainer.fit()
+    finally:
+        engine.close()
+
+
+def _build_model(config: PretrainConfig) -> GPTNeoXForCausalLM:
+    model = build_pythia(
+        config.model.name,
+        vocab_size=config.model.vocab_size,
+        max_length=config.model.max_length,
+        activation=config.model.activation,
+        attention=config.model.attention,
+        seed=config.seed,
+    )
+    if config.training.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.training.compile:
+        for block in model.gpt_neox.layers:
+            block.forward = torch.compile(block.forward)  # the forward alone: taps stay outside
+    return model
+
+
+def _callbacks(
+    config: PretrainConfig, folder: RunFolder, tree: dict[str, Any], corpus: Corpus, inhibition: Inhibition
+) -> list[Callback]:
+    training, every = config.training, config.logging.every
+    progress = ProgressCallback(training.steps, config.name)
+    sinks: list[Sink] = [MetricsFile(folder.metrics), progress]
+    initial = [0] if config.evaluation.enabled and config.evaluation.initial else []
+    callbacks: list[Callback] = [
+        InhibitionCallback(inhibition, every),
+        ExportCallback(folder.exports, corpus.tokenizer, config.checkpoint.exports + initial),
+        progress,
+        MetricsCallback(every, sinks),
+        CheckpointCallback(folder.checkpoints, config.checkpoint.every, config.checkpoint.keep),
+    ]
+    if corpus.validation is not None:
+        callbacks.append(
+            ValidationCallback(corpus.validation, training.validation_sequences, training.validation_every)
+        )
+    if config.logging.wandb.mode != "disabled" and dist.get_rank() == 0:
+        wandb = WandbCallback(config.logging.wandb, config.name, folder.path, tree)
+        callbacks.append(wandb)
+        sinks.append(wandb)
+    return callbacks
+
+
+def _announce(config: PretrainConfig, corpus: Corpus, trainer: Trainer) -> None:
+    training, loader = config.training, trainer.loader
+    parameters = sum(parameter.numel() for parameter in trainer.engine.model.parameters())
+    log.info("%s: %s, %s parameters, %s", config.name, config.model.name, f"{parameters:,}", training.precision)
+    log.info(
+        "%d updates of %d x %d tokens (%d ranks x %d sequences x %d accumulated), %s rows of %s",
+        training.steps,
+        training.batch_size,
+        training.seq_length,
+        loader.ranks,
+        loader.micro_batch_size,
+        loader.accumulation,
+        f"{len(corpus.train.rows):,}",
+        config.data.name,
+    )
+    if trainer.step:
+        log.info("resumed after %d updates", trainer.step)
+
+
+def _evaluate(config: PretrainConfig, folder: RunFolder, corpus: Corpus, device: torch.device) -> None:
+    """Evaluate the exports that the settings ask for and that have no results yet."""
+    if not config.evaluation.enabled:
+        return
+    items = config.evaluation.data_dir or (str(corpus.items) if corpus.items else None)
+    settings = replace(config.evaluation, data_dir=items)
+    for step in [0, config.training.steps] if config.evaluation.initial else [config.training.steps]:
+        output = folder.evaluation(step)
+        if (output / "summary.json").exists():
+            continue
+        log.info("evaluating step %d on %s", step, ", ".join(settings.tasks))
+        model = AutoModelForCausalLM.from_pretrained(folder.export(step)).to(device)
+        evaluate(model, corpus.tokenizer, settings, output, max_length=config.model.max_length)
+
+
+T = TypeVar("T")
+
+
+def _main_rank_first(work: Callable[[], T]) -> T:
+    """Do `work` on rank 0, then on the others: it writes files that they only read."""
+    if dist.get_rank() == 0:
+        result = work()
+    dist.barrier()
+    if dist.get_rank() != 0:
+        result = work()
+    return result

@@ -1,0 +1,56 @@
+"""All settings of a training run, and what is possible among them."""
+
+from dataclasses import dataclass
+
+from l2e.data.config import DataConfig
+from l2e.evaluation.config import EvaluationConfig
+from l2e.inhibition import InhibitionConfig, select_blocks
+from l2e.models import ModelConfig, pythia_size
+from l2e.training.config import CheckpointConfig, DeepSpeedConfig, LoggingConfig, TrainingConfig
+
+
+@dataclass(kw_only=True)
+class PretrainConfig:
+    """All settings of a run, and what is possible among them."""
+
+    name: str
+    """Name of the run directory; from the settings, never from the clock."""
+
+    seed: int
+    """Of the initial weights; the order of rows has its own, `data.*seed`."""
+
+    runs_dir: str
+    """Where run directories lie."""
+
+    cache_dir: str
+    """Where generated and tokenised data is kept between runs."""
+
+    offline: bool
+    """Ask no hub for anything."""
+
+    model: ModelConfig
+    data: DataConfig
+    inhibition: InhibitionConfig
+    training: TrainingConfig
+    deepspeed: DeepSpeedConfig
+    checkpoint: CheckpointConfig
+    evaluation: EvaluationConfig
+    logging: LoggingConfig
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            raise ValueError(f"name: {self.name!r} is no name for a folder")
+        if self.training.seq_length > self.model.max_length:
+            raise ValueError(
+                f"training.seq_length: {self.training.seq_length} tokens are more than "
+                f"model.max_length, {self.model.max_length}"
+            )
+        if self.training.precision == "bf16" and self.deepspeed.stage == 0:
+            # DeepSpeed takes a phantom optimizer step there and adds gradients up in bf16.
+            raise ValueError("training.precision: bf16 needs deepspeed=zero1 or higher, not zero0")
+        select_blocks(pythia_size(self.model.name).layers, self.inhibition.blocks)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+        return self.model.vocab_size or pythia_size(self.model.name).vocab_size

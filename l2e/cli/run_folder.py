@@ -1,0 +1,121 @@
+"""The run directory: one configuration, stable over restarts."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from l2e.errors import UserError
+
+DECISIVE = ("name", "seed", "model", "data", "inhibition", "training", "deepspeed")
+"""The settings that decide the weights; a run directory never changes them."""
+
+_PACKAGES = ("l2e", "torch", "deepspeed", "transformers", "tokenizers", "datasets", "lm-eval", "numpy")
+
+
+class RunFolder:
+    """`runs_dir/name` and the places in it."""
+
+    def __init__(self, runs_dir: str, name: str) -> None:
+        self.path = Path(runs_dir) / name
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.log = self.path / "train.log"
+        self.checkpoints = self.path / "checkpoints"
+        self.exports = self.path / "hf"
+
+    def export(self, step: int) -> Path:
+        """Where the export after `step` updates lies."""
+        return self.exports / f"step{step}"
+
+    def evaluation(self, step: int) -> Path:
+        """Where its evaluation lies."""
+        return self.path / "eval" / f"step{step}"
+
+    def check(self, tree: dict[str, Any]) -> None:
+        """Refuse a folder that belongs to something else; changes nothing.
+
+        Raises:
+            UserError: the folder holds a run with other decisive settings, or no run at all.
+        """
+        if not self.path.exists():
+            return
+        if not self.config.exists():
+            if any(self.path.iterdir()):
+                raise UserError(f"{self.path} exists and is no run directory; choose another name=... or runs_dir=...")
+            return
+        held = _flatten({key: yaml.safe_load(self.config.read_text()).get(key) for key in DECISIVE})
+        wanted = _flatten({key: tree.get(key) for key in DECISIVE})
+        other = [key for key in sorted({*held, *wanted}) if held.get(key) != wanted.get(key)]
+        if other:
+            shown = ", ".join(f"{key} is {held.get(key)} there and {wanted.get(key)} here" for key in other[:3])
+            more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+            raise UserError(
+                f"{self.path} holds a run with another config: {shown}{more}; "
+                f"choose another name=..., or remove that directory"
+            )
+
+    def open(self, tree: dict[str, Any], overrides: list[str]) -> None:
+        """Make the folder and write the resolved config and the overrides."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write(self.config, yaml.safe_dump(tree, sort_keys=False))
+        _write(self.path / "overrides.yaml", yaml.safe_dump(overrides))
+
+    def write_environment(self, facts: dict[str, Any]) -> None:
+        """Versions, code, device, and `facts` besides."""
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"
+        environment = {
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+            "git": git_state(),
+            "device": device,
+            **facts,
+        }
+        _write(self.environment, json.dumps(environment, indent=2) + "\n")
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget rows of updates that are run again, and an incomplete last line."""
+        if self.metrics.exists():
+            kept = [line for line in self.metrics.read_text().splitlines() if _step_of(line) <= step]
+            _write(self.metrics, "".join(line + "\n" for line in kept) if step else "")
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; empty outside a checkout."""
+    root = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD").strip(),
+            "modified": bool(git("status", "--porcelain", "-uno")),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for key, value in tree.items() for k, v in _flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

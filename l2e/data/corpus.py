@@ -1,0 +1,106 @@
+"""From data settings to rows of tokens, a tokenizer and evaluation items."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from l2e.data.builtin import write_world
+from l2e.data.config import BuiltinDataConfig, TextDataConfig
+from l2e.data.rows import PackedRows, ShuffledRows
+from l2e.data.tokenise import tokenise
+from l2e.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """All that a run takes from its data.
+
+    Attributes:
+        train: endless rows in training order.
+        validation: rows of the validation loss; None when there are none.
+        tokenizer: its `eos_token_id` stands between documents.
+        items: folder of multiple-choice items that come with the data; None when none do.
+    """
+
+    train: ShuffledRows
+    validation: PackedRows | None
+    tokenizer: PreTrainedTokenizerBase
+    items: Path | None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the training data and its order."""
+        return {**self.train.rows.fingerprint(), "order_seed": self.train.seed}
+
+
+def open_corpus(
+    config: BuiltinDataConfig | TextDataConfig, *, seq_length: int, vocab_size: int, cache_dir: Path
+) -> Corpus:
+    """Open the data, generating and tokenising on first use.
+
+    Args:
+        config: built-in world or text files.
+        seq_length: targets per row.
+        vocab_size: rows of the model's embedding.
+        cache_dir: where generated and tokenised data is kept.
+
+    Raises:
+        UserError: missing or damaged files, too little text, a tokenizer that the model has no room for.
+    """
+    if isinstance(config, BuiltinDataConfig):
+        return _open_world(config, seq_length, vocab_size, cache_dir)
+    return _open_text(config, seq_length, vocab_size, cache_dir)
+
+
+def _open_world(config: BuiltinDataConfig, seq_length: int, vocab_size: int, cache_dir: Path) -> Corpus:
+    """The built-in world is written as real data would be, and then read the same way."""
+    key = hashlib.sha256(json.dumps(asdict(config.world), sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_dir / "worlds" / key
+    write_world(folder, config.world)
+    text = TextDataConfig(kind="text", path=str(folder), seed=config.seed)
+    return _open_text(text, seq_length, vocab_size, cache_dir, items=folder / "eval")
+
+
+def _open_text(
+    config: TextDataConfig, seq_length: int, vocab_size: int, cache_dir: Path, items: Path | None = None
+) -> Corpus:
+    root = Path(config.path)
+    if not root.is_dir():
+        raise UserError(f"data.path: there is no folder {root}")
+    train = _existing(root, config.train, "data.train")
+    validation = _existing(root, config.validation, "data.validation") if config.validation else []
+    tokenizer = _load_tokenizer(root / config.tokenizer, vocab_size)
+
+    def rows(sources: list[Path]) -> PackedRows:
+        file = tokenise(sources, tokenizer, cache_dir)
+        return PackedRows(file.path, file.dtype, seq_length)
+
+    return Corpus(
+        train=ShuffledRows(rows(train), config.seed),
+        validation=rows(validation) if validation else None,
+        tokenizer=tokenizer,
+        items=items,
+    )
+
+
+def _existing(root: Path, names: str | list[str], key: str) -> list[Path]:
+    paths = [root / name for name in ([names] if isinstance(names, str) else names)]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{key}: there is no file {path}")
+    return paths
+
+
+def _load_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerBase:
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(f"data.tokenizer: {folder} holds no tokenizer.json")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if len(tokenizer) > vocab_size:
+        raise UserError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model's embedding only {vocab_size} rows; "
+            f"set model.vocab_size to at least {len(tokenizer)}"
+        )
+    return tokenizer

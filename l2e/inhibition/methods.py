@@ -1,0 +1,55 @@
+"""What is done to the selected outputs: the log penalty (L15) and deactivation (M05-M08)."""
+
+import torch
+from torch import Tensor
+
+
+def log_penalty(values: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
+    """L_MS = sum over the selected of log (z - mean)^2 (Eq. 5 of L2E), in fp32.
+
+    The mean is a constant (2.14). The selection happens before the log, because 0 x infinity would turn
+    the gradient of unselected outputs at z == mean into NaN (2.15); a selected one there adds nothing.
+
+    Args:
+        values: [batch, *shape] outputs z.
+        mean: [*shape] running mean.
+        mask: [batch, *shape] boolean.
+
+    Returns:
+        0-dim fp32. Its gradient is 2 / (z - mean) on the selected and 0 elsewhere.
+    """
+    deviation = values.float() - mean.detach()
+    used = mask & (deviation != 0)
+    distance = torch.where(used, deviation, torch.ones_like(deviation)).abs()
+    return 2 * distance.log().sum()
+
+
+def deactivate(values: Tensor, mean: Tensor, mask: Tensor, delta: float) -> Tensor:
+    """Put the selected outputs at the mean: z' = -delta z + (mean + delta z without gradient) (M08).
+
+    Args:
+        values: [batch, *shape] outputs z.
+        mean: [*shape] running mean.
+        mask: [batch, *shape] boolean.
+        delta: 1 Reverse Deactivation (M07), 0 naive (a) (M05), -1 naive (b) (M06).
+
+    Returns:
+        z', shape and type of `values`: exactly the mean on the selected (a choice, not a product, so no
+        rounding of delta * z is left over) with -delta times the gradient; z itself elsewhere.
+    """
+    target = mean.detach().to(values.dtype).expand_as(values)
+    moved = _ScaledGradient.apply(values, target, -delta)
+    return torch.where(mask, moved, values)
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """The value of `target` with `factor` times the gradient of `values`."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, target: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor  # type: ignore[attr-defined]
+        return target.clone()
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0] * ctx.factor, None, None  # type: ignore[attr-defined]

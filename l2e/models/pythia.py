@@ -1,0 +1,107 @@
+"""Build a Pythia on transformers' GPT-NeoX, initialised as the published runs were (pythia.md D.1)."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerBase
+
+from l2e.models.sizes import PYTHIA, PythiaSize
+
+TINY = PythiaSize(layers=6, hidden=128, heads=4, vocab_size=1024, parameters=1_452_032, lr=3e-3, micro_batch_size=16)
+"""The embedded default: pythia-14m's shape with a small vocabulary."""
+
+_ACTIVATIONS = {"tanh": "gelu_pytorch_tanh", "erf": "gelu"}
+_RESIDUAL_WRITERS = ("attention.dense.weight", "mlp.dense_4h_to_h.weight")
+
+
+def pythia_size(name: str) -> PythiaSize:
+    """The facts of a size by name; ValueError names the known ones."""
+    if name == "tiny":
+        return TINY
+    if name not in PYTHIA:
+        raise ValueError(f"unknown model {name!r}; known are tiny, {', '.join(PYTHIA)}")
+    return PYTHIA[name]
+
+
+def build_pythia(
+    name: str,
+    *,
+    vocab_size: int | None = None,
+    max_length: int = 2048,
+    activation: Literal["tanh", "erf"] = "tanh",
+    attention: Literal["sdpa", "eager"] = "sdpa",
+    seed: int = 1234,
+) -> GPTNeoXForCausalLM:
+    """A freshly initialised model in fp32.
+
+    Args:
+        name: one of `PYTHIA`, or "tiny".
+        vocab_size: rows of both embeddings; None takes the size's own.
+        max_length: longest sequence in tokens.
+        activation: which GELU, see `ModelConfig.activation`.
+        attention: attention kernel.
+        seed: of the initial weights; the global random state is left alone.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    size = pythia_size(name)
+    if vocab_size is not None:
+        size = replace(size, vocab_size=vocab_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPTNeoXForCausalLM._from_config(
+            _neox_config(size, max_length, _ACTIVATIONS[activation]), attn_implementation=attention
+        )
+        initialise(model, size)
+    return model
+
+
+def _neox_config(size: PythiaSize, max_length: int, activation: str) -> GPTNeoXConfig:
+    return GPTNeoXConfig(
+        vocab_size=size.vocab_size,
+        hidden_size=size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=4 * size.hidden,
+        hidden_act=activation,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+        max_position_embeddings=max_length,
+        layer_norm_eps=1e-5,
+        use_parallel_residual=True,
+        tie_word_embeddings=False,
+        attention_dropout=0.0,
+        hidden_dropout=0.0,
+        initializer_range=size.input_std,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, size: PythiaSize) -> None:
+    """Draw all weights anew: matrices normal (see `PythiaSize`), biases 0, LayerNorm weights 1."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        else:
+            writes_residual = name.endswith(_RESIDUAL_WRITERS)
+            parameter.normal_(0.0, size.output_std if writes_residual else size.input_std)
+
+
+def export(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write model and tokenizer so that `AutoModelForCausalLM.from_pretrained(folder)` loads them.
+
+    The files appear under a temporary name first: `folder` exists only when it is complete.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    model.save_pretrained(temporary)  # type: ignore[operator]
+    tokenizer.save_pretrained(temporary)
+    if folder.exists():
+        shutil.rmtree(folder)  # the new export is complete by now
+    temporary.rename(folder)

@@ -1,0 +1,155 @@
+"""Settings of training, checkpoints and logging."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """How the model is trained. Batch sizes are in sequences, lengths in tokens."""
+
+    steps: int
+    """Optimizer updates of this run."""
+
+    batch_size: int
+    """Global batch of one update, over all ranks."""
+
+    micro_batch_size: int | None = None
+    """One forward pass on one rank; null: batch_size / ranks. The rest is gradient accumulation."""
+
+    seq_length: int
+    """Targets per sequence."""
+
+    lr: float
+    """Peak learning rate."""
+
+    schedule: Literal["pythia_v1", "cosine"] = "pythia_v1"
+    """See `l2e.training.schedule`."""
+
+    schedule_steps: int | None = None
+    """Updates that the schedule is laid out for; null: `steps`. Pythia's is 143000, whatever is run."""
+
+    warmup: float = 0.01
+    """Share of the schedule that the warm-up takes, in [0, 1)."""
+
+    lr_floor: float = 0.1
+    """Lowest rate after the warm-up, as a share of the peak."""
+
+    weight_decay: float = 0.1
+    """Decoupled decay of all matrices, embeddings included; biases and LayerNorms have none (D.2)."""
+
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """AdamW."""
+
+    eps: float = 1e-8
+    """AdamW."""
+
+    clip: float = 1.0
+    """Largest global norm of the gradient; 0 does not clip."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of weights and activations; the optimizer's copy is fp32 in each."""
+
+    activation_checkpointing: bool = False
+    """Recompute each block in the backward pass instead of keeping its activations."""
+
+    compile: bool = False
+    """Compile each block with torch.compile."""
+
+    validation_every: int = 0
+    """Updates between validation losses; 0: at the start and the end alone."""
+
+    validation_sequences: int = 64
+    """Rows of the validation loss, over all ranks."""
+
+    threads: int | None = None
+    """CPU threads of one process; null leaves it to the environment (OMP_NUM_THREADS)."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "steps", "at least 1", self.steps)
+        _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        _require(self.seq_length >= 2, "seq_length", "at least 2", self.seq_length)
+        _require(self.lr > 0, "lr", "above 0", self.lr)
+        _require(0 <= self.warmup < 1, "warmup", "in [0, 1)", self.warmup)
+        _require(0 <= self.lr_floor <= 1, "lr_floor", "in [0, 1]", self.lr_floor)
+        _require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
+        _require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two in [0, 1)", self.betas)
+        _require(self.clip >= 0, "clip", "at least 0", self.clip)
+        _require(self.validation_every >= 0, "validation_every", "at least 0", self.validation_every)
+        _require(self.validation_sequences >= 1, "validation_sequences", "at least 1", self.validation_sequences)
+        micro, planned = self.micro_batch_size, self.schedule_steps
+        _require(micro is None or micro >= 1, "micro_batch_size", "at least 1 or null", micro)
+        _require(planned is None or planned >= self.steps, "schedule_steps", "at least steps or null", planned)
+        _require(self.threads is None or self.threads >= 1, "threads", "at least 1 or null", self.threads)
+
+    def micro_batch(self, ranks: int) -> int:
+        """Sequences of one forward pass on each of `ranks`; ValueError when the batch does not divide."""
+        if self.batch_size % ranks:
+            raise ValueError(
+                f"training.batch_size: {self.batch_size} sequences do not divide over {ranks} ranks; "
+                f"take a multiple of {ranks}"
+            )
+        micro = self.micro_batch_size or self.batch_size // ranks
+        if self.batch_size % (micro * ranks):
+            raise ValueError(
+                f"training.micro_batch_size: a batch of {self.batch_size} does not divide into "
+                f"{micro} sequences on each of {ranks} ranks; micro_batch_size must divide {self.batch_size // ranks}"
+            )
+        return micro
+
+
+@dataclass(kw_only=True)
+class DeepSpeedConfig:
+    """How optimizer state, gradients and weights are spread over the ranks."""
+
+    stage: Literal[0, 1, 2, 3] = 1
+    """ZeRO stage: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """When the run is saved."""
+
+    every: int = 0
+    """Updates between restart points; 0: none."""
+
+    keep: int = 2
+    """Restart points that are kept."""
+
+    exports: list[int] = field(default_factory=list)
+    """Updates after which a Hugging Face model is exported besides the last; 0 is the untrained one."""
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 0, "every", "at least 0", self.every)
+        _require(self.keep >= 1, "keep", "at least 1", self.keep)
+        _require(all(step >= 0 for step in self.exports), "exports", "steps of at least 0", self.exports)
+
+
+@dataclass(kw_only=True)
+class WandbConfig:
+    """Weights & Biases."""
+
+    mode: Literal["disabled", "offline", "online"] = "disabled"
+    """`offline` writes into the run directory, for `wandb sync`."""
+
+    project: str = "l2e"
+    """Where online runs are shown."""
+
+
+@dataclass(kw_only=True)
+class LoggingConfig:
+    """What is told while it runs."""
+
+    every: int = 10
+    """Updates between lines; every update is in metrics.jsonl."""
+
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    """See `WandbConfig`."""
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 1, "every", "at least 1", self.every)
+
+
+def _require(holds: bool, key: str, allowed: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"{key} must be {allowed}, not {value}")

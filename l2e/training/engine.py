@@ -1,0 +1,174 @@
+"""DeepSpeed behind the few calls that the trainer needs."""
+
+import logging
+import os
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it had to guess
+import deepspeed
+
+from l2e.errors import UserError
+from l2e.training.config import DeepSpeedConfig, TrainingConfig
+from l2e.training.optimizer import build_optimizer
+
+
+def start_processes() -> torch.device:
+    """Join the process group that the launcher describes (torchrun, deepspeed), or be alone.
+
+    Returns:
+        This process's device.
+    """
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # The shared-memory op would be compiled at the first start (20-50 s, and only with a compiler at hand).
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    cuda = torch.cuda.is_available()
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if not dist.is_initialized():
+        backend = "nccl" if cuda else "gloo"
+        if "RANK" in os.environ:
+            dist.init_process_group(backend)
+        else:
+            meeting = Path(tempfile.mkdtemp(prefix="l2e-")) / "group"
+            dist.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
+    deepspeed.init_distributed(auto_mpi_discovery=False)
+    if not cuda:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
+
+
+def stop_processes() -> None:
+    """Leave the process group together: without the barrier ZeRO-3 aborts at exit half of the time."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+class Engine:
+    """Forward, backward and update of one model under DeepSpeed.
+
+    Args:
+        model: in fp32; cast to `training.precision` here.
+        training: precision, optimizer, clipping.
+        zero: ZeRO stage.
+        micro_batch_size: sequences of one forward pass on this rank.
+        accumulation: forward passes per update.
+
+    Raises:
+        UserError: fp16 where the device has none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        training: TrainingConfig,
+        zero: DeepSpeedConfig,
+        *,
+        micro_batch_size: int,
+        accumulation: int,
+        device: torch.device,
+    ) -> None:
+        if training.precision == "fp16" and device.type == "cpu":
+            raise UserError("training.precision: fp16 needs a GPU; on a CPU take fp32 or bf16")
+        self.device = device
+        self.accumulation = accumulation
+        self.clip = training.clip
+        self.model = model.to(device)
+        self.stage = zero.stage
+        self._engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=self.model,
+            optimizer=build_optimizer(self.model, training),
+            config=_deepspeed_settings(training, zero, micro_batch_size, accumulation),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits [batch, seq, vocab] for tokens [batch, seq]."""
+        return self._engine(input_ids=tokens, use_cache=False).logits
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a micro-batch's gradient to the update's."""
+        self._engine.backward(loss)
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()  # counts the micro-batch, updates nothing
+
+    def update(self, lr: float) -> Tensor:
+        """Clip and update with learning rate `lr`.
+
+        Returns:
+            The gradient's global norm before clipping, 0-dim.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        norm = self._plain_norm() if self.stage == 0 else None
+        self._engine.step()
+        return norm if norm is not None else torch.as_tensor(self._engine.get_global_grad_norm()).float()
+
+    def train(self) -> None:
+        """Training mode."""
+        self._engine.train()
+
+    def eval(self) -> None:
+        """Evaluation mode."""
+        self._engine.eval()
+
+    def whole_weights(self) -> AbstractContextManager[Any]:
+        """Within it every rank sees all weights (ZeRO-3 keeps a part on each)."""
+        if self.stage < 3:
+            return nullcontext()
+        return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer, every rank its part."""
+        self._engine.save_checkpoint(str(folder), tag="engine", save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote, on the same number of ranks."""
+        path, _ = self._engine.load_checkpoint(str(folder), tag="engine")
+        if path is None:
+            raise UserError(
+                f"{folder}: DeepSpeed could not load this checkpoint; remove it to start from the one before"
+            )
+
+    def close(self) -> None:
+        """Release DeepSpeed's buffers and hooks."""
+        self._engine.destroy()
+
+    def _plain_norm(self) -> Tensor:
+        """Without ZeRO, DeepSpeed reports no norm in fp32 (and reduces the gradients before its step)."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients]))
+
+
+def _deepspeed_settings(
+    training: TrainingConfig, zero: DeepSpeedConfig, micro_batch_size: int, accumulation: int
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": training.clip,
+        "steps_per_print": 1 << 62,
+        "zero_optimization": {"stage": zero.stage},
+        "zero_allow_untested_optimizer": True,
+    }
+    if training.precision == "bf16":
+        # Gradients of a long accumulation would lose their small parts in bf16.
+        settings |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    if training.precision == "fp16":
+        # Pythia's loss scaling (D.4).
+        settings["fp16"] = {
+            "enabled": True,
+            "initial_scale_power": 12,
+            "loss_scale_window": 1000,
+            "hysteresis": 2,
+            "min_loss_scale": 1,
+        }
+    return settings

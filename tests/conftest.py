@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Two OpenMP threads collapse on busy cores, and the suite runs on two of them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the real tokenizer, benchmarks and text; L2E_DATA or a neighbour of the repository."""
+    folder = Path(os.environ.get("L2E_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "tokenizer" / "tokenizer.json").exists():
+        pytest.skip(f"no real data in {folder} (set L2E_DATA)")
+    return folder

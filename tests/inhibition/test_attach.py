@@ -1,0 +1,298 @@
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import l2e
+from l2e.inhibition import RunningMoments, log_penalty, monosemanticity_score
+
+SETTINGS = {"late_start": 1, "warmup": 1, "rate": 0.1, "reduction": "sequence"}
+
+
+class Network(nn.Module):
+    """Four residual blocks of [batch, seq, hidden]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8)) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+def batches(count: int, size: int = 12) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(size, 5, 8, generator=generator) for _ in range(count)]
+
+
+def train(model: nn.Module, inhibition: l2e.Inhibition, data: list[Tensor], parts: int = 1) -> list[float]:
+    """Plain gradient descent on the mean square, with accumulation over `parts` of each batch."""
+    losses = []
+    for batch in data:
+        model.zero_grad()
+        total = 0.0
+        for part in batch.chunk(parts):
+            loss = model(part).square().mean()
+            ((loss + inhibition.penalty()) / parts).backward()
+            total += loss.item() / parts
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.05 * parameter.grad
+        inhibition.step()
+        losses.append(total)
+    return losses
+
+
+def test_weight_zero_gives_the_baselines_weights_bitwise() -> None:
+    plain, observed = Network(), Network()
+    train(plain, l2e.attach(plain, method="none"), batches(6))
+    inhibition = l2e.attach(observed, weight=0.0, **SETTINGS)
+    train(observed, inhibition, batches(6))
+    for one, two in zip(plain.parameters(), observed.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert inhibition.metrics()["block1/threshold"] is not None  # it did observe
+
+
+def test_the_forward_pass_is_the_baselines_bitwise_and_the_gradient_is_not() -> None:
+    model = Network()
+    inhibition = l2e.attach(model, weight=0.1, **SETTINGS)
+    train(model, inhibition, batches(3))
+    plain = copy.deepcopy(model)
+    for block in plain.blocks:
+        block._forward_hooks.clear()
+    x = batches(1)[0]
+    assert torch.equal(model(x), plain(x))
+    model.zero_grad()
+    (model(x).square().mean() + inhibition.penalty()).backward()
+    plain(x).square().mean().backward()
+    assert not torch.equal(model.blocks[0][0].weight.grad, plain.blocks[0][0].weight.grad)
+    assert torch.equal(model.blocks[3][0].weight.grad, plain.blocks[3][0].weight.grad)  # above both taps
+
+
+def test_penalty_and_gradient_equal_a_plain_autograd_computation() -> None:
+    """The formulas again, with nothing of the taps: hooks that keep outputs, autograd through log_penalty."""
+    data = batches(4)
+    model = Network()
+    inhibition = l2e.attach(model, weight=0.3, **SETTINGS)
+    train(model, inhibition, data[:3])
+    plain = copy.deepcopy(model)
+    outputs: dict[int, Tensor] = {}
+    for index in (1, 2):
+        plain.blocks[index]._forward_hooks.clear()
+        plain.blocks[index].register_forward_hook(lambda m, i, out, index=index: outputs.__setitem__(index, out))
+    loss = plain(data[3]).square().mean()
+    for index in (1, 2):
+        tap = inhibition.taps[index]
+        assert tap.moments is not None
+        scores = monosemanticity_score(outputs[index], tap.moments.mean, tap.moments.var, 0.01)
+        mask = scores > tap.threshold.value
+        assert 0 < mask.sum() < mask.numel() / 2
+        loss = loss + 0.3 * log_penalty(outputs[index], tap.moments.mean, mask) / len(data[3])
+    loss.backward()
+
+    model.zero_grad()
+    total = model(data[3]).square().mean() + inhibition.penalty()
+    total.backward()
+    assert total.item() == pytest.approx(loss.item(), rel=1e-6)
+    for one, two in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_statistics_are_those_of_all_samples_before_the_update() -> None:
+    data = batches(3)
+    model = Network()
+    kept: list[Tensor] = []
+    model.blocks[1].register_forward_hook(lambda m, i, out: kept.append(out.detach()))
+    inhibition = l2e.attach(model, weight=0.0, forget_after=None, **SETTINGS)
+    train(model, inhibition, data)
+    expected = torch.cat(kept)
+    moments = inhibition.taps[1].moments
+    assert moments is not None
+    torch.testing.assert_close(moments.mean, expected.mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(moments.var, expected.var(0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_the_split_of_a_batch_changes_nothing_but_rounding(parts: int) -> None:
+    whole, split = Network(), Network()
+    one = l2e.attach(whole, weight=0.05, **SETTINGS)
+    two = l2e.attach(split, weight=0.05, **SETTINGS)
+    assert train(whole, one, batches(8)) == pytest.approx(train(split, two, batches(8), parts), rel=1e-5)
+    for index in (1, 2):
+        assert one.taps[index].threshold.value == pytest.approx(two.taps[index].threshold.value, abs=1e-4)
+        torch.testing.assert_close(one.taps[index].moments.var, two.taps[index].moments.var, rtol=1e-4, atol=1e-6)
+    for a, b in zip(whole.parameters(), split.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_reductions_differ_by_the_number_of_sequences() -> None:
+    values = []
+    for reduction in ("sum", "sequence"):
+        model = Network()
+        inhibition = l2e.attach(model, weight=1.0, **{**SETTINGS, "reduction": reduction})
+        for batch in batches(2):
+            model(batch)
+            inhibition.step()
+        model(batches(3)[2])
+        values.append(inhibition.penalty().item())
+    assert values[0] == pytest.approx(12 * values[1], rel=1e-6)
+
+
+def test_evaluation_is_the_identity_and_touches_no_statistics() -> None:
+    model = Network()
+    inhibition = l2e.attach(model, weight=0.1, **SETTINGS)
+    train(model, inhibition, batches(3))
+    before = copy.deepcopy(inhibition.state_dict())
+    model.eval()
+    x = batches(1)[0]
+    model(x)
+    model.train()
+    with torch.no_grad():
+        model(x)
+    assert inhibition.penalty().item() == 0
+    inhibition.step()
+    assert str(inhibition.state_dict()) == str(before)
+
+
+def test_saved_in_the_middle_equals_uninterrupted() -> None:
+    data = batches(8)
+    model = Network()
+    inhibition = l2e.attach(model, weight=0.05, **SETTINGS)
+    train(model, inhibition, data[:4])
+    resumed = Network()
+    resumed.load_state_dict(model.state_dict())
+    second = l2e.attach(resumed, weight=0.05, **SETTINGS)
+    second.load_state_dict(inhibition.state_dict())
+    train(model, inhibition, data[4:])
+    train(resumed, second, data[4:])
+    for one, two in zip(model.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert inhibition.metrics() == second.metrics()
+    assert not any("tap" in key or "moment" in key for key in model.state_dict())
+
+
+def test_strength_is_the_ratio_of_the_two_gradients_at_the_tap() -> None:
+    model = Network()
+    inhibition = l2e.attach(model, blocks=[3], weight=0.2, **SETTINGS)
+    data = batches(4)
+    train(model, inhibition, data[:2])
+    tap = inhibition.taps[3]
+    assert tap.moments is not None
+    mean, var, tau = tap.moments.mean, tap.moments.var, tap.threshold.value
+    with torch.no_grad():
+        for block in model.blocks[:3]:
+            data[2] = data[2] + block(data[2])
+        out = model.blocks[3](data[2])
+    # The loss is the mean square of x + out, so its gradient at the last block's output is known by hand.
+    other = 2 * (data[2] + out) / out.numel()
+    mask = monosemanticity_score(out, mean, var, 0.01) > tau
+    penalty = torch.where(mask, 0.2 / len(out) * 2 / (out - mean), 0.0)
+    fresh = batches(3)[2]
+    model.zero_grad()
+    (model(fresh).square().mean() + inhibition.penalty()).backward()
+    inhibition.step()
+    metrics = inhibition.metrics()
+    assert metrics["block3/strength"] == pytest.approx((penalty.norm() / other.norm()).item(), rel=1e-4)
+    assert metrics["block3/selected"] == pytest.approx(mask.float().mean().item())
+    assert metrics["block3/absorbed"] == 0
+
+
+def test_absorbed_counts_gradients_lost_to_rounding() -> None:
+    model = Network()
+    inhibition = l2e.attach(model, weight=1e-14, **SETTINGS)
+    train(model, inhibition, batches(4))
+    assert inhibition.metrics()["block1/absorbed"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_remove_takes_the_taps_off() -> None:
+    model = Network()
+    inhibition = l2e.attach(model, weight=0.1, **SETTINGS)
+    inhibition.remove()
+    model(batches(1)[0])
+    assert inhibition.taps[1].moments is None
+    assert not model.blocks[1]._forward_hooks
+
+
+def test_impossible_settings_are_refused_with_the_key() -> None:
+    model = Network()
+    for settings, message in [
+        ({"rate": 0.0, "weight": 1.0}, "rate must lie in"),
+        ({}, "weight: method l2e needs one"),
+        ({"weight": -1.0}, "weight must be at least 0"),
+        ({"weight": 1.0, "blocks": [4]}, "lie outside the model"),
+        ({"weight": 1.0, "late_start": 0}, "late_start"),
+        ({"weight": 1.0, "warmup": 0}, "warmup"),
+        ({"weight": 1.0, "forget_after": 0}, "forget_after"),
+        ({"weight": 1.0, "compensation": -0.1}, "compensation"),
+        ({"method": "memel", "weight": 1.0}, "method must be one of"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            l2e.attach(model, **settings)
+    with pytest.raises(ValueError, match="no list of blocks"):
+        l2e.attach(nn.Linear(2, 2), weight=1.0)
+
+
+def test_sequences_of_another_length_are_refused() -> None:
+    model = Network()
+    l2e.attach(model, weight=0.1, **SETTINGS)
+    model(torch.randn(2, 5, 8))
+    with pytest.raises(ValueError, match="sequences of one length"):
+        model(torch.randn(2, 4, 8))
+
+
+def test_state_of_other_blocks_is_refused() -> None:
+    one, two = l2e.attach(Network(), weight=0.1), l2e.attach(Network(), weight=0.1, blocks="top-bottom")
+    with pytest.raises(ValueError, match=r"saved taps are blocks \[1, 2\], these are \[0, 3\]"):
+        two.load_state_dict(one.state_dict())
+
+
+def test_running_moments_of_the_tap_are_the_public_class() -> None:
+    model = Network()
+    inhibition = l2e.attach(model, weight=0.1, **SETTINGS)
+    model(batches(1)[0])
+    assert isinstance(inhibition.taps[1].moments, RunningMoments)
+
+
+TWO_RANKS = """
+import sys, torch, torch.distributed as dist
+sys.path.insert(0, sys.argv[1])
+from test_attach import Network, SETTINGS, batches
+import l2e
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=int(sys.argv[3]), world_size=2)
+model = Network()
+inhibition = l2e.attach(model, weight=0.05, **SETTINGS)
+for batch in batches(8):
+    model.zero_grad()
+    loss = model(batch.chunk(2)[dist.get_rank()]).square().mean()
+    (loss + inhibition.penalty()).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            dist.all_reduce(parameter.grad)
+            parameter -= 0.05 * parameter.grad / 2
+    inhibition.step()
+if dist.get_rank() == 0:
+    torch.save({"weights": model.state_dict(), "metrics": inhibition.metrics()}, sys.argv[4])
+"""
+
+
+def test_two_ranks_equal_one(tmp_path: Path) -> None:
+    script = tmp_path / "ranks.py"
+    script.write_text(TWO_RANKS)
+    arguments = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "meet")]
+    processes = [subprocess.Popen([*arguments, str(rank), str(tmp_path / "out.pt")]) for rank in (0, 1)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    found = torch.load(tmp_path / "out.pt", weights_only=False)
+    model = Network()
+    inhibition = l2e.attach(model, weight=0.05, **SETTINGS)
+    train(model, inhibition, batches(8))
+    for name, parameter in model.state_dict().items():
+        torch.testing.assert_close(found["weights"][name], parameter, rtol=1e-4, atol=1e-6)
+    for name, value in inhibition.metrics().items():
+        assert found["metrics"][name] == pytest.approx(value, rel=1e-3)
