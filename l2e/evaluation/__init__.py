@@ -1,0 +1,15 @@
+"""Evaluation: lm-eval in process, on local task files or on any task that lm-eval knows."""
+
+from l2e.evaluation.config import EvaluationConfig
+from l2e.evaluation.results import TaskResult, read_summary, write_summary
+from l2e.evaluation.stage import evaluate
+from l2e.evaluation.tasks import check_evaluation_data
+
+__all__ = [
+    "EvaluationConfig",
+    "TaskResult",
+    "check_evaluation_data",
+    "evaluate",
+    "read_summary",
+    "write_summary",
+]
