@@ -6,6 +6,8 @@ import sys
 import warnings
 from pathlib import Path
 
+import transformers
+
 
 def start_logging(file: Path | None = None) -> None:
     """Send the package's messages to the console, and to `file` as well; other libraries' warnings stay quiet.
@@ -33,4 +35,5 @@ def quieten_libraries() -> None:
     """DeepSpeed, transformers and Hugging Face print much that a reader of this run's log does not need."""
     for name in ("DeepSpeed", "transformers", "datasets", "lm_eval", "huggingface_hub", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"deepspeed|transformers|torch\.(distributed|_inductor)")

@@ -16,7 +16,7 @@ class ModelConfig:
     """One of the ten sizes, or `tiny`."""
 
     vocab_size: int | None = None
-    """Rows of the embedding; null takes the published size's own (`tiny`: 1024)."""
+    """Rows of the embedding; null takes the published size's own (`tiny`: 768)."""
 
     max_length: int = 2048
     """Longest sequence, in tokens (the rotary embedding has no table to outgrow; evaluation cuts here)."""

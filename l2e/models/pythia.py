@@ -11,8 +11,8 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerB
 
 from l2e.models.sizes import PYTHIA, PythiaSize
 
-TINY = PythiaSize(layers=6, hidden=128, heads=4, vocab_size=1024, parameters=1_452_032, lr=3e-3, micro_batch_size=16)
-"""The embedded default: pythia-14m's shape with a small vocabulary."""
+TINY = PythiaSize(layers=4, hidden=128, heads=4, vocab_size=768, parameters=989_952, lr=4e-3, micro_batch_size=8)
+"""The embedded default: pythia-14m's width, four layers, a small vocabulary."""
 
 _ACTIVATIONS = {"tanh": "gelu_pytorch_tanh", "erf": "gelu"}
 _RESIDUAL_WRITERS = ("attention.dense.weight", "mlp.dense_4h_to_h.weight")

@@ -36,14 +36,22 @@ class MetricsCallback(Callback):
         self.every = every
         self.sinks = sinks
         self._pending: list[dict[str, Any]] = []
-        self._since = time.perf_counter()
+        self._seconds = 0.0  # spent in updates: validation, exports and checkpoints are not training
+        self._started = 0.0
 
     def before_training(self, trainer: Trainer) -> None:
-        """Hand on what was measured before the first update; start the clock."""
+        """Hand on what was measured before the first update."""
         if trainer.record:
             self._pending.append({"step": trainer.step, **trainer.record})
             self._hand_over(trainer)
-        self._since = time.perf_counter()
+
+    def before_step(self, trainer: Trainer) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def after_update(self, trainer: Trainer) -> None:
+        """Stop the clock."""
+        self._seconds += time.perf_counter() - self._started
 
     def after_step(self, trainer: Trainer) -> None:
         """Keep the update's record."""
@@ -55,14 +63,13 @@ class MetricsCallback(Callback):
     def _hand_over(self, trainer: Trainer) -> None:
         rows = [_plain(row) for row in self._pending]
         _average_losses(rows, trainer.engine.device)
-        elapsed = time.perf_counter() - self._since
-        if trainer.step:
-            rows[-1]["tokens_per_second"] = len(rows) * trainer.tokens_per_step() / elapsed
+        if self._seconds:
+            rows[-1]["tokens_per_second"] = len(rows) * trainer.tokens_per_step() / self._seconds
         self._pending.clear()
         if dist.get_rank() == 0:
             for sink in self.sinks:
                 sink(rows)
-        self._since = time.perf_counter()
+        self._seconds = 0.0
 
 
 class MetricsFile:

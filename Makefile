@@ -1,0 +1,42 @@
+# Every target does its own set-up. `make help` lists them.
+.DEFAULT_GOAL := help
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SETUP := $(VENV)/.ready
+
+.PHONY: help setup demo test test-all checks format clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(SETUP)  ## Make .venv and install the tested versions (about 2 minutes the first time)
+
+$(SETUP): pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(SETUP)  ## Train a baseline and L2E on the built-in world, evaluate both, put them side by side
+	$(PYTHON) scripts/pretrain.py inhibition=none
+	$(PYTHON) scripts/pretrain.py inhibition=l2e
+	$(PYTHON) scripts/report.py runs=[runs/tiny-builtin-none-seed1,runs/tiny-builtin-l2e-seed1] output=runs/demo
+
+test: $(SETUP)  ## Run the default tests (under 10 minutes on 2 cores)
+	$(PYTHON) -m pytest -m "not slow"
+
+test-all: $(SETUP)  ## Run all tests, the long ones too
+	$(PYTHON) -m pytest
+
+checks: $(SETUP)  ## Lint, formatting, types, layering, shell scripts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/shellcheck .ci/run
+
+format: $(SETUP)  ## Put imports and layout right
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:  ## Remove runs, caches and the virtual environment
+	rm -rf runs cache $(VENV)

@@ -1,0 +1,9 @@
+"""Put finished runs side by side: tables, figures and what can be concluded.
+
+python scripts/report.py runs=[runs/a,runs/b] output=runs/comparison
+"""
+
+from l2e.cli.entry import main
+
+if __name__ == "__main__":
+    main("report", "l2e.cli.report:run")
