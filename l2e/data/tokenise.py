@@ -77,7 +77,7 @@ def _write_tokens(sources: Sequence[Path], tokenizer: PreTrainedTokenizerBase, d
 
 def _encode(documents: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
     """Token ids of each document. The backend works in parallel and, unlike the wrapper, warns of no length."""
-    backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend = tokenizer.backend_tokenizer
     while group := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         for encoding in backend.encode_batch_fast(group, add_special_tokens=False):
             yield encoding.ids
@@ -85,6 +85,6 @@ def _encode(documents: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Ite
 
 def _cache_key(sources: Sequence[Path], tokenizer: PreTrainedTokenizerBase) -> str:
     stats = [(str(source.resolve()), source.stat().st_size, source.stat().st_mtime_ns) for source in sources]
-    backend = tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
+    backend = tokenizer.backend_tokenizer.to_str()
     identity = json.dumps([stats, hashlib.sha256(backend.encode()).hexdigest(), tokenizer.eos_token_id])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
