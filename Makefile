@@ -17,9 +17,9 @@ $(SETUP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(SETUP)  ## Train a baseline and L2E on the built-in world, evaluate both, put them side by side
-	$(PYTHON) scripts/pretrain.py inhibition=none
+	$(PYTHON) scripts/pretrain.py name=tiny-builtin-baseline-seed1 inhibition.weight=0  # bitwise inhibition=none, but observed
 	$(PYTHON) scripts/pretrain.py inhibition=l2e
-	$(PYTHON) scripts/report.py runs=[runs/tiny-builtin-none-seed1,runs/tiny-builtin-l2e-seed1] output=runs/demo
+	$(PYTHON) scripts/report.py runs=[runs/tiny-builtin-baseline-seed1,runs/tiny-builtin-l2e-seed1] output=runs/demo
 
 test: $(SETUP)  ## Run the default tests (under 10 minutes on 2 cores)
 	$(PYTHON) -m pytest -m "not slow"

@@ -34,13 +34,13 @@ def build_settings(cls: type[T], tree: dict[str, Any], where: str = "") -> T:
         # Strict JSON mode: a whole number may stand for a float, but "5" is no number and true is no 1.
         return TypeAdapter(cls).validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
-        raise UserError("; ".join(_describe(item, where) for item in error.errors())) from None
+        raise UserError("; ".join(_describe(item, cls, where) for item in error.errors())) from None
 
 
 def _refuse_unknown_keys(cls: Any, tree: Any, where: str) -> None:
     if not dataclasses.is_dataclass(cls) or not isinstance(tree, dict):
         return
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for key, value in tree.items():
         path = f"{where}.{key}" if where else str(key)
         if key not in hints:
@@ -60,14 +60,12 @@ def _options(hint: Any, value: Any) -> list[Any]:
 
 
 def _kinds(member: Any) -> tuple[Any, ...]:
-    return typing.get_args(typing.get_type_hints(member).get("kind")) if dataclasses.is_dataclass(member) else ()
+    return typing.get_args(_hints(member).get("kind")) if dataclasses.is_dataclass(member) else ()
 
 
-def _describe(item: Any, where: str) -> str:
-    parts = [where] if where else []
-    parts += [str(part) for part in item["loc"] if not _is_type_tag(str(part))]
+def _describe(item: Any, cls: Any, where: str) -> str:
+    key = ".".join([where] * bool(where) + _key(cls, item["loc"]))
     message = item["msg"].removeprefix("Value error, ")
-    key = ".".join(parts)
     if item["type"] == "value_error":
         return f"{key}: {message}" if key else message
     if item["type"] == "missing":
@@ -75,6 +73,17 @@ def _describe(item: Any, where: str) -> str:
     return f"{key}: {message[0].lower()}{message[1:]}, not {json.dumps(item['input'])}"
 
 
-def _is_type_tag(part: str) -> bool:
-    """Pydantic names the branch of a union (`int`, `list[int]`, `literal['auto']`) inside the location."""
-    return part in {"int", "float", "str", "bool", "dict", "none"} or "[" in part
+def _key(cls: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Pydantic's location without the names that it gives to the branches of a union."""
+    parts, options = [], [cls]
+    for part in location:
+        hints = {name: hint for o in options if dataclasses.is_dataclass(o) for name, hint in _hints(o).items()}
+        if part in hints:
+            options = _options(hints[part], None)
+        if part in hints or isinstance(part, int):
+            parts.append(str(part))
+    return parts
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)

@@ -8,6 +8,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def main(config_name: str, target: str) -> None:
             _call(target, config)
         except UserError as error:
             _fail(str(error))
+        except OmegaConfBaseException as error:
+            _fail(_one_line(error))
 
     try:
         task()
@@ -55,9 +58,8 @@ def main(config_name: str, target: str) -> None:
 
 
 def _call(target: str, config: DictConfig) -> None:
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UserError(f"{missing[0]}: a value is required, give {missing[0]}=... on the command line")
+    for key in _missing(OmegaConf.to_container(config, resolve=False)):
+        raise UserError(f"{key}: a value is required, give {key}=... on the command line")
     tree: Any = OmegaConf.to_container(config, resolve=True)
     if tree.get("offline"):
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -65,6 +67,15 @@ def _call(target: str, config: DictConfig) -> None:
     getattr(importlib.import_module(module), function)(
         tree, [given.lstrip("+") for given in HydraConfig.get().overrides.task]
     )
+
+
+def _missing(tree: Any, where: str = "") -> Iterator[str]:
+    """Keys whose value is `???`."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _missing(value, f"{where}.{key}" if where else key)
+    elif tree == "???":
+        yield where
 
 
 def _without_local_rank(arguments: list[str]) -> list[str]:

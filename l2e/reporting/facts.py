@@ -45,7 +45,7 @@ def method(run: RunRecord) -> str:
     """The method and the settings that decide what it does."""
     name = _text(run.setting("inhibition.method"))
     if run.is_baseline:
-        return "none (baseline)"
+        return "none (baseline)" if name == "none" else "none (baseline, observed: weight 0)"
     given = [(key, run.setting(f"inhibition.{key}")) for key in METHOD_SETTINGS]
     settings = ", ".join(f"{key} {_text(value)}" for key, value in given if value is not None)
     return f"{name} ({settings})" if settings else name

@@ -16,7 +16,7 @@ from l2e.reporting.runs import RunRecord, load_run
 def write_report(run_dirs: Sequence[Path], output_dir: Path) -> Path:
     """Write report.md, report.html and figures/ about these runs into `output_dir`.
 
-    The same runs give the same bytes. Among several runs the first with inhibition method `none` is the baseline.
+    The same runs give the same bytes. Among several runs the first that inhibits nothing is the baseline.
 
     Returns:
         The path of report.html.

@@ -68,8 +68,8 @@ class RunRecord:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether nothing was inhibited."""
-        return str(self.setting("inhibition.method")) == "none"
+        """Whether nothing was inhibited; a penalty of weight 0 only observes."""
+        return self.setting("inhibition.method") == "none" or self.setting("inhibition.weight") == 0
 
     @property
     def last_evaluated(self) -> int | None:

@@ -44,13 +44,13 @@ def test_a_tree_becomes_dataclasses() -> None:
         ({"steps": "3"}, '^steps: input should be a valid integer, not "3"$'),
         ({"steps": True}, "^steps: input should be a valid integer, not true$"),
         ({"steps": 1.5}, "^steps: input should be a valid integer"),
-        ({"steps": 1, "part": {"kind": "large", "rate": 2}}, r"rate must lie in \(0, 1\), not 2"),
+        ({"steps": 1, "part": {"kind": "large", "rate": 2}}, r"^part: rate must lie in \(0, 1\), not 2"),
         (
             {"steps": 1, "part": {"kind": "small", "rate": 0.1}},
             r"^part\.rate: unknown setting; allowed here: kind",
         ),
-        ({"steps": 1, "part": {"kind": "middling"}}, "part.*'small', 'large'"),
-        ({"steps": 1, "blocks": [0, "a"]}, r"blocks"),
+        ({"steps": 1, "part": {"kind": "middling"}}, "^part: .*'small', 'large'"),
+        ({"steps": 1, "blocks": [0, "a"]}, r"^blocks: .*blocks\.1: input should be a valid integer"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_key(tree: dict, message: str) -> None:

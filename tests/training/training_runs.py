@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,8 +23,8 @@ SMALL = [
     "inhibition.warmup=2",
     "inhibition.weight=0.01",
     "data.world.documents=300",
-    "data.world.items=10",
-    "data.world.known_items=10",
+    "data.world.items=16",
+    "data.world.known_items=16",
     "evaluation.enabled=false",
     "logging.every=4",
 ]
@@ -57,5 +57,6 @@ def metrics(folder: Path, name: str, key: str) -> dict[int, float]:
 
 
 def weights(folder: Path, name: str, step: int = 12) -> dict[str, torch.Tensor]:
-    """The exported weights."""
-    return load_file(folder / "runs" / name / "hf" / f"step{step}" / "model.safetensors")
+    """The exported weights, as transformers loads them."""
+    export = folder / "runs" / name / "hf" / f"step{step}"
+    return AutoModelForCausalLM.from_pretrained(export, dtype="auto").state_dict()
