@@ -69,7 +69,11 @@ def test_the_baseline_equals_a_plain_pytorch_loop(folder: Path) -> None:
     assert list(metrics(folder, "none", "grad_norm").values()) == pytest.approx(norms, rel=1e-4)
     assert list(metrics(folder, "none", "learning_rate").values()) == pytest.approx(rates)
     for name, weight in weights(folder, "none").items():
-        torch.testing.assert_close(weight, model.state_dict()[name], rtol=1e-4, atol=1e-5)
+        expected = model.state_dict()[name]
+        if name.endswith("query_key_value.bias"):
+            # Softmax ignores a bias of the keys: its gradient is rounding, which Adam scales up to the rate.
+            weight, expected = (bias.view(4, 3, 32)[:, [0, 2]] for bias in (weight, expected))
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_validation_loss_is_that_of_the_exported_model(folder: Path) -> None:
