@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 SETUP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all checks format clean
+.PHONY: help setup demo readme-figure test test-all checks format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,11 +21,14 @@ demo: $(SETUP)  ## Train a baseline and L2E on the built-in world, evaluate both
 	$(PYTHON) scripts/pretrain.py inhibition=l2e
 	$(PYTHON) scripts/report.py runs=[runs/tiny-builtin-baseline-seed1,runs/tiny-builtin-l2e-seed1] output=runs/demo
 
+readme-figure: demo  ## Draw the README's figure anew
+	cp runs/demo/figures/loss.png docs/figures/demo-loss.png
+
 test: $(SETUP)  ## Run the default tests (under 10 minutes on 2 cores)
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(SETUP)  ## Run all tests, the long ones too
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 checks: $(SETUP)  ## Lint, formatting, types, layering, shell scripts
 	$(VENV)/bin/ruff check .

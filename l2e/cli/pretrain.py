@@ -29,7 +29,7 @@ from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile, Sink
 from l2e.training.callbacks.progress import ProgressCallback
 from l2e.training.callbacks.validation import ValidationCallback
 from l2e.training.callbacks.wandb_sink import WandbCallback
-from l2e.training.engine import Engine, start_processes, stop_processes
+from l2e.training.engine import Engine, process_group
 from l2e.training.events import Callback
 from l2e.training.trainer import Trainer
 
@@ -50,17 +50,14 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     quieten_libraries()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    device = start_processes()
-    try:
+    with process_group() as device:
         corpus = _main_rank_first(lambda: _open_data(config))
         if dist.get_rank() == 0:
             folder.open(tree, overrides)
             start_logging(folder.log)
         _train(config, folder, tree, corpus, device, micro_batch)
         main = dist.get_rank() == 0
-    finally:
-        stop_processes()
-    if main:
+    if main:  # on its own now: the other ranks are free to end
         _evaluate(config, folder, corpus, device)
         report = write_report([folder.path], folder.path)
         log.info("report: %s", report)

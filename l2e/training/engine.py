@@ -3,7 +3,8 @@
 import logging
 import os
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,18 @@ def start_processes() -> torch.device:
     return device
 
 
-def stop_processes() -> None:
-    """Leave the process group together: without the barrier ZeRO-3 aborts at exit half of the time."""
-    if dist.is_initialized():
+@contextmanager
+def process_group() -> Iterator[torch.device]:
+    """Be part of the launcher's process group; yields this process's device.
+
+    At the end all leave together: without the barrier ZeRO-3 aborts at exit half of the time. After an
+    error nobody waits, because the others may never come.
+    """
+    device = start_processes()
+    try:
+        yield device
         dist.barrier()
+    finally:
         dist.destroy_process_group()
 
 
