@@ -1,10 +1,11 @@
 # Every target does its own set-up. `make help` lists them.
 .DEFAULT_GOAL := help
 VENV := .venv
+COMMA := ,
 PYTHON := $(VENV)/bin/python
 SETUP := $(VENV)/.ready
 
-.PHONY: help setup demo readme-figure test test-all checks format clean
+.PHONY: help setup demo seeds readme-figure test test-all checks format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,6 +21,13 @@ demo: $(SETUP)  ## Train a baseline and L2E on the built-in world, evaluate both
 	$(PYTHON) scripts/pretrain.py name=tiny-builtin-baseline-seed1 inhibition.weight=0  # bitwise inhibition=none, but observed
 	$(PYTHON) scripts/pretrain.py inhibition=l2e
 	$(PYTHON) scripts/report.py runs=[runs/tiny-builtin-baseline-seed1,runs/tiny-builtin-l2e-seed1] output=runs/demo
+
+SEEDS := 1 2 3
+seeds: $(SETUP)  ## The demo with three seeds, a report for each pair (docs/results/demo-seeds.md)
+	$(PYTHON) scripts/pretrain.py -m seed=$(subst $() ,$(COMMA),$(SEEDS)) inhibition.weight=0,1e-4 \
+	    'name=demo-weight$${inhibition.weight}-seed$${seed}'
+	for seed in $(SEEDS); do $(PYTHON) scripts/report.py output=runs/demo-seed$$seed \
+	    runs=[runs/demo-weight0-seed$$seed,runs/demo-weight0.0001-seed$$seed] || exit; done
 
 readme-figure: demo  ## Draw the README's figure anew
 	cp runs/demo/figures/loss.png docs/figures/demo-loss.png

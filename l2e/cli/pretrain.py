@@ -17,7 +17,7 @@ from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.run_folder import RunFolder
 from l2e.data import Corpus, StepLoader, open_corpus
 from l2e.errors import UserError
-from l2e.evaluation import check_evaluation_data, evaluate
+from l2e.evaluation import EvaluationConfig, check_evaluation_data, evaluate
 from l2e.inhibition import Inhibition
 from l2e.models import build_pythia
 from l2e.reporting import write_report
@@ -53,6 +53,7 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     with process_group() as device:
         corpus = _main_rank_first(lambda: _open_data(config))
         if dist.get_rank() == 0:
+            _check_items(config, corpus)
             folder.open(tree, overrides)
             start_logging(folder.log)
         _train(config, folder, tree, corpus, device, micro_batch)
@@ -141,7 +142,7 @@ def _callbacks(
     config: PretrainConfig, folder: RunFolder, tree: dict[str, Any], corpus: Corpus, inhibition: Inhibition
 ) -> list[Callback]:
     training, every = config.training, config.logging.every
-    progress = ProgressCallback(training.steps, config.name)
+    progress = ProgressCallback(training.steps)
     sinks: list[Sink] = [MetricsFile(folder.metrics), progress]
     initial = [0] if config.evaluation.enabled and config.evaluation.initial else []
     callbacks: list[Callback] = [
@@ -185,8 +186,7 @@ def _evaluate(config: PretrainConfig, folder: RunFolder, corpus: Corpus, device:
     """Evaluate the exports that the settings ask for and that have no results yet."""
     if not config.evaluation.enabled:
         return
-    items = config.evaluation.data_dir or (str(corpus.items) if corpus.items else None)
-    settings = replace(config.evaluation, data_dir=items)
+    settings = _with_items(config.evaluation, corpus)
     for step in [0, config.training.steps] if config.evaluation.initial else [config.training.steps]:
         output = folder.evaluation(step)
         if (output / "summary.json").exists():
@@ -194,6 +194,19 @@ def _evaluate(config: PretrainConfig, folder: RunFolder, corpus: Corpus, device:
         log.info("evaluating step %d on %s", step, ", ".join(settings.tasks))
         model = AutoModelForCausalLM.from_pretrained(folder.export(step)).to(device)
         evaluate(model, corpus.tokenizer, settings, output, max_length=config.model.max_length)
+
+
+def _check_items(config: PretrainConfig, corpus: Corpus) -> None:
+    """Refuse unusable evaluation data before training, not after."""
+    if config.evaluation.enabled:
+        check_evaluation_data(_with_items(config.evaluation, corpus))
+
+
+def _with_items(evaluation: EvaluationConfig, corpus: Corpus) -> EvaluationConfig:
+    """The settings with the folder of items that came with the data, where it holds the tasks."""
+    if evaluation.data_dir or not corpus.items or not all((corpus.items / task).is_dir() for task in evaluation.tasks):
+        return evaluation
+    return replace(evaluation, data_dir=str(corpus.items))
 
 
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """DeepSpeed behind the few calls that the trainer needs."""
 
+import atexit
 import logging
 import os
 import tempfile
@@ -39,6 +40,7 @@ def start_processes() -> torch.device:
         else:
             meeting = Path(tempfile.mkdtemp(prefix="l2e-")) / "group"
             dist.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
+            atexit.register(dist.destroy_process_group)
     deepspeed.init_distributed(auto_mpi_discovery=False)
     if not cuda:
         return torch.device("cpu")
@@ -52,14 +54,18 @@ def process_group() -> Iterator[torch.device]:
     """Be part of the launcher's process group; yields this process's device.
 
     At the end all leave together: without the barrier ZeRO-3 aborts at exit half of the time. After an
-    error nobody waits, because the others may never come.
+    error nobody waits, because the others may never come. A lone process keeps its group for the next
+    run of a sweep, since DeepSpeed remembers it.
     """
     device = start_processes()
+    alone = "RANK" not in os.environ
     try:
         yield device
-        dist.barrier()
+        if not alone:
+            dist.barrier()
     finally:
-        dist.destroy_process_group()
+        if not alone:
+            dist.destroy_process_group()
 
 
 class Engine:

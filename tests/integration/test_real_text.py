@@ -39,7 +39,7 @@ def test_pile_sample(real_data: Path, tmp_path: Path) -> None:
     assert len(validation) == 3
     assert validation[0] == pytest.approx(10.85, abs=0.3)  # log 50304 = 10.83: an untrained model knows nothing
     assert validation[0] > validation[1] > validation[2]
-    assert validation[2] < validation[0] - 1.5
+    assert validation[2] < validation[0] - 1.0
     assert rows[-1]["inhibition/block3/threshold"] > 0
     environment = json.loads((run / "environment.json").read_text())
     # 9,617,207 tokens in 7,105 documents (data/README.md), one end token after each.

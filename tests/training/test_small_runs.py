@@ -204,3 +204,25 @@ def test_the_run_directory_is_self_sufficient(folder: Path) -> None:
 def test_wandb_offline_keeps_a_local_record(folder: Path) -> None:
     pretrain(folder, "wandb", "logging.wandb.mode=offline")
     assert list((folder / "runs" / "wandb" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_its_members_one_after_another(folder: Path) -> None:
+    pretrain(folder, "sweep-${inhibition.weight}", "-m", "inhibition.weight=0,0.01")
+    assert_same_weights(weights(folder, "none"), weights(folder, "sweep-0"))
+    assert_same_weights(weights(folder, "l2e"), weights(folder, "sweep-0.01"))
+
+
+@pytest.mark.slow
+def test_bad_data_ends_all_processes(folder: Path) -> None:
+    overrides = ["data=text", "data.path=/nowhere", "~data.world"]
+    printed = pretrain(folder, "stuck", *overrides, launcher=torchrun(2), expect=1)  # torchrun's own code
+    assert "error: data.path: there is no folder /nowhere" in printed
+    assert not (folder / "runs" / "stuck").exists()
+
+
+def test_evaluation_data_is_checked_before_training(folder: Path) -> None:
+    overrides = ["evaluation.enabled=true", "evaluation.tasks=[world_arc]", f"evaluation.data_dir={folder}"]
+    printed = pretrain(folder, "unscored", *overrides, expect=2)
+    assert "world_arc" in printed
+    assert not (folder / "runs" / "unscored").exists()

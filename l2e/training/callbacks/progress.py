@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from l2e.training.callbacks.metrics import Row
 from l2e.training.events import Callback
@@ -20,7 +20,7 @@ class ProgressCallback(Callback):
 
     priority = 50
 
-    def __init__(self, steps: int, title: str) -> None:
+    def __init__(self, steps: int) -> None:
         self.steps = steps
         self._bar: Progress | None = None
         self._started = time.perf_counter()
@@ -28,10 +28,8 @@ class ProgressCallback(Callback):
         self._next_line = 0
         if sys.stderr.isatty():
             self._bar = Progress(
-                TextColumn(title),
-                BarColumn(),
+                BarColumn(bar_width=12),
                 TextColumn("{task.completed}/{task.total}  {task.fields[numbers]}"),
-                TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
             )
