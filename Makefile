@@ -5,10 +5,10 @@ COMMA := ,
 PYTHON := $(VENV)/bin/python
 SETUP := $(VENV)/.ready
 
-.PHONY: help setup demo seeds readme-figure test test-all checks format clean
+.PHONY: help setup demo seeds readme-figures test test-all checks format clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(SETUP)  ## Make .venv and install the tested versions (about 2 minutes the first time)
 
@@ -29,8 +29,8 @@ seeds: $(SETUP)  ## The demo with three seeds, a report for each pair (docs/resu
 	for seed in $(SEEDS); do $(PYTHON) scripts/report.py output=runs/demo-seed$$seed \
 	    runs=[runs/demo-weight0-seed$$seed,runs/demo-weight0.0001-seed$$seed] || exit; done
 
-readme-figure: demo  ## Draw the README's figure anew
-	cp runs/demo/figures/loss.png docs/figures/demo-loss.png
+readme-figures: demo  ## Draw the README's figure anew
+	cp runs/demo/figures/threshold.png docs/figures/demo-threshold.png
 
 test: $(SETUP)  ## Run the default tests (under 10 minutes on 2 cores)
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow"

@@ -208,7 +208,7 @@ def test_wandb_offline_keeps_a_local_record(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_runs_its_members_one_after_another(folder: Path) -> None:
-    pretrain(folder, "sweep-${inhibition.weight}", "-m", "inhibition.weight=0,0.01")
+    pretrain(folder, "sweep-${inhibition.weight}", "inhibition.weight=0,0.01", "-m")
     assert_same_weights(weights(folder, "none"), weights(folder, "sweep-0"))
     assert_same_weights(weights(folder, "l2e"), weights(folder, "sweep-0.01"))
 
