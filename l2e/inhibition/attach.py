@@ -73,8 +73,8 @@ class Inhibition:
         for tap in taps:
             tap.step()
 
-    def metrics(self) -> dict[str, float | None]:
-        """Per tapped block of the last update, e.g. "block2/threshold"; None before a value exists.
+    def metrics(self) -> dict[str, float]:
+        """Per tapped block of the last update, e.g. "block2/threshold"; NaN before a value exists.
 
         threshold: tau. selected: share of the outputs above it. strength: |penalty gradient| / |gradient
         of the rest of the loss| at the tap. absorbed: share of the selected outputs whose gradient the

@@ -25,7 +25,7 @@ class Tap:
         self.moments: RunningMoments | None = None
         self.penalties: list[Tensor] = []
         self.meter = GradientMeter()
-        self.selected_share: Tensor | None = None
+        self.selected_share = torch.tensor(torch.nan)
         self._sums: ShiftedSums | None = None
 
     def forward(self, values: Tensor) -> Tensor:
@@ -79,19 +79,18 @@ class Tap:
             return
         selecting = self.threshold.ready
         counts = self.threshold.step()
-        self.selected_share = counts[0] / counts[1] if selecting else None
+        self.selected_share = counts[0] / counts[1] if selecting else torch.tensor(torch.nan)
         self.moments.merge(*self._sums.moments())
         self._sums = None
         self.meter.step()
 
-    def metrics(self) -> dict[str, float | None]:
-        """Threshold, share selected, strength, absorbed share of the last update; None before they exist."""
-        tau = self.threshold.value
+    def metrics(self) -> dict[str, float]:
+        """Threshold, share selected, strength, absorbed share of the last update; NaN before they exist."""
         return {
-            "threshold": tau if tau == tau else None,
-            "selected": None if self.selected_share is None else _finite(self.selected_share),
-            "strength": _finite(self.meter.strength),
-            "absorbed": _finite(self.meter.absorbed),
+            "threshold": self.threshold.value,
+            "selected": float(self.selected_share),
+            "strength": float(self.meter.strength),
+            "absorbed": float(self.meter.absorbed),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,8 +175,3 @@ class _AttachPenalty(torch.autograd.Function):
         total = (grad_values.float() + penalty).to(grad_values.dtype)
         ctx.meter.add(penalty, grad_values, total, used)
         return total, None, None, None
-
-
-def _finite(value: Tensor) -> float | None:
-    number = float(value)
-    return number if number == number else None

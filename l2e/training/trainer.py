@@ -38,7 +38,7 @@ class Trainer:
         self.config = config
         self.callbacks = sorted(callbacks, key=lambda callback: callback.priority)
         self.step = 0
-        self.record: dict[str, Tensor | float | None] = {}
+        self.record: dict[str, Tensor | float] = {}
 
     def fit(self) -> None:
         """Run all updates that are left."""

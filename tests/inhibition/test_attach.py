@@ -1,4 +1,5 @@
 import copy
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,10 @@ def test_weight_zero_gives_the_baselines_weights_bitwise() -> None:
     train(observed, inhibition, batches(6))
     for one, two in zip(plain.parameters(), observed.parameters(), strict=True):
         assert torch.equal(one, two)
-    assert inhibition.metrics()["block1/threshold"] is not None  # it did observe
+    metrics = inhibition.metrics()  # it did observe
+    assert metrics["block1/threshold"] > 0
+    assert 0 < metrics["block1/selected"] < 0.5
+    assert math.isnan(metrics["block1/strength"])
 
 
 def test_the_forward_pass_is_the_baselines_bitwise_and_the_gradient_is_not() -> None:

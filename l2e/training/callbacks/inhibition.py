@@ -34,8 +34,8 @@ class InhibitionCallback(Callback):
     def after_step(self, trainer: Trainer) -> None:
         """Record threshold, share selected and strength."""
         if trainer.step % self.every == 0 or trainer.step == trainer.config.steps:
-            for name, value in self.inhibition.metrics().items():
-                trainer.record[f"inhibition/{name}"] = value
+            metrics = self.inhibition.metrics()
+            trainer.record |= {f"inhibition/{name}": value for name, value in metrics.items()}
 
     def after_training(self, trainer: Trainer) -> None:
         """Take the taps off: what is exported and evaluated is the plain model."""
