@@ -197,8 +197,8 @@ def _evaluate(config: PretrainConfig, folder: RunFolder, corpus: Corpus, device:
 
 
 def _check_items(config: PretrainConfig, corpus: Corpus) -> None:
-    """Refuse unusable evaluation data before training, not after."""
-    if config.evaluation.enabled:
+    """Refuse unusable items of the data, or unknown tasks, before training; `_check` has seen a data_dir."""
+    if config.evaluation.enabled and config.evaluation.data_dir is None:
         check_evaluation_data(_with_items(config.evaluation, corpus))
 
 

@@ -1,7 +1,6 @@
 """The run directory: one configuration, stable over restarts."""
 
 import json
-import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -12,6 +11,7 @@ import torch
 import yaml
 
 from l2e.errors import UserError
+from l2e.files import write_atomically
 
 DECISIVE = ("name", "seed", "model", "data", "inhibition", "training", "deepspeed")
 """The settings that decide the weights; a run directory never changes them."""
@@ -65,8 +65,8 @@ class RunFolder:
     def open(self, tree: dict[str, Any], overrides: list[str]) -> None:
         """Make the folder and write the resolved config and the overrides."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.config, yaml.safe_dump(tree, sort_keys=False))
-        _write(self.path / "overrides.yaml", yaml.safe_dump(overrides))
+        write_atomically(self.config, yaml.safe_dump(tree, sort_keys=False))
+        write_atomically(self.path / "overrides.yaml", yaml.safe_dump(overrides))
 
     def write_environment(self, facts: dict[str, Any]) -> None:
         """Versions, code, device, and `facts` besides."""
@@ -77,13 +77,13 @@ class RunFolder:
             "device": device,
             **facts,
         }
-        _write(self.environment, json.dumps(environment, indent=2) + "\n")
+        write_atomically(self.environment, json.dumps(environment, indent=2) + "\n")
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget rows of updates that are run again, and an incomplete last line."""
         if self.metrics.exists():
             kept = [line for line in self.metrics.read_text().splitlines() if _step_of(line) <= step]
-            _write(self.metrics, "".join(line + "\n" for line in kept) if step else "")
+            write_atomically(self.metrics, "".join(line + "\n" for line in kept) if step else "")
 
 
 def git_state() -> dict[str, Any]:
@@ -113,9 +113,3 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
     return {k: v for key, value in tree.items() for k, v in _flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

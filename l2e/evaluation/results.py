@@ -2,13 +2,12 @@
 
 import json
 import logging
-import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from l2e.errors import UserError
+from l2e.files import write_atomically
 
 log = logging.getLogger("l2e.evaluation")
 
@@ -91,15 +90,16 @@ def _number(value: Any) -> float | None:
 
 def write_outputs(folder: Path, raw: dict[str, Any]) -> None:
     """Write `results.json` (lm-eval's, without samples) and `samples_<task>.jsonl`."""
-    folder.mkdir(parents=True, exist_ok=True)
     for task, lines in raw["samples"].items():
-        _write(folder / f"samples_{task}.jsonl", (_dump(line) + "\n" for line in lines))
-    _write(folder / "results.json", [_dump({key: raw[key] for key in raw if key != "samples"}, indent=2), "\n"])
+        write_atomically(folder / f"samples_{task}.jsonl", "".join(_dump(line) + "\n" for line in lines))
+    write_atomically(
+        folder / "results.json", _dump({key: raw[key] for key in raw if key != "samples"}, indent=2) + "\n"
+    )
 
 
 def write_summary(path: Path, results: list[TaskResult]) -> None:
     """Write all results of an evaluation in one step, so that the file is whole or absent."""
-    _write(path, [_dump([asdict(result) for result in results], indent=2), "\n"])
+    write_atomically(path, _dump([asdict(result) for result in results], indent=2) + "\n")
 
 
 def read_summary(path: Path) -> list[TaskResult]:
@@ -120,11 +120,3 @@ def _dump(value: Any, indent: int | None = None) -> str:
     from lm_eval.utils import handle_non_serializable
 
     return json.dumps(value, indent=indent, ensure_ascii=False, default=handle_non_serializable)
-
-
-def _write(path: Path, parts: Iterable[str]) -> None:
-    """A temporary name, then a rename: a run that is stopped leaves no half file under the real name."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(parts)
-    os.replace(temporary, path)

@@ -1,7 +1,7 @@
 """The settings of an inhibition, and what is possible among them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 PUBLISHED_WEIGHTS = "1e-11 for 70M, 1e-10 for 410M, 1e-9 for 2.8B, each with reduction=sum"
 
@@ -42,6 +42,9 @@ class InhibitionConfig:
     """Updates after which the statistics forget (M03); null never."""
 
     def __post_init__(self) -> None:
+        for key, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, key) not in get_args(hint):
+                raise ValueError(f"{key} must be one of {', '.join(get_args(hint))}, not {getattr(self, key)!r}")
         if not 0 < self.rate < 1:
             raise ValueError(f"rate must lie in (0, 1), not {self.rate}")
         if self.method == "l2e" and self.weight is None:

@@ -1,8 +1,7 @@
-"""Files of a run that may be half written: read what is whole, write in one step."""
+"""Files of a run that may be half written: read what is whole."""
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,11 +46,3 @@ def json_lines(file: Path, warnings: list[str]) -> Iterator[dict[str, Any]]:
             yield parsed
         else:
             warnings.append(f"{file.name}: line {index} is cut off or no JSON and is left out")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target and rename: whoever reads meanwhile sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

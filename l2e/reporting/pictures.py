@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from l2e.reporting.files import write_atomically
+from l2e.files import write_atomically
 from l2e.reporting.runs import Series
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from l2e.errors import UserError
+from l2e.files import write_atomically
 from l2e.reporting.contents import gather
-from l2e.reporting.files import write_atomically
 from l2e.reporting.html_page import html_page
 from l2e.reporting.markdown_page import markdown_page
 from l2e.reporting.pictures import save

@@ -236,6 +236,8 @@ def test_impossible_settings_are_refused_with_the_key() -> None:
         ({"weight": 1.0, "forget_after": 0}, "forget_after"),
         ({"weight": 1.0, "compensation": -0.1}, "compensation"),
         ({"method": "memel", "weight": 1.0}, "method must be one of"),
+        ({"reduction": "mean", "weight": 1.0}, "reduction must be one of sum, sequence, not 'mean'"),
+        ({"scope": "batch", "weight": 1.0}, "scope must be one of step"),
     ]:
         with pytest.raises(ValueError, match=message):
             l2e.attach(model, **settings)
