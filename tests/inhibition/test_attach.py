@@ -285,6 +285,8 @@ for batch in batches(8):
     inhibition.step()
 if dist.get_rank() == 0:
     torch.save({"weights": model.state_dict(), "metrics": inhibition.metrics()}, sys.argv[4])
+dist.barrier()
+dist.destroy_process_group()  # without it gloo's thread may abort the process at its exit
 """
 
 
