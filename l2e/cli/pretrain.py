@@ -27,6 +27,7 @@ from l2e.training.callbacks.export import ExportCallback
 from l2e.training.callbacks.inhibition import InhibitionCallback
 from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile, Sink
 from l2e.training.callbacks.progress import ProgressCallback
+from l2e.training.callbacks.randomness import RandomnessCallback
 from l2e.training.callbacks.validation import ValidationCallback
 from l2e.training.callbacks.wandb_sink import WandbCallback
 from l2e.training.engine import Engine, process_group
@@ -108,7 +109,7 @@ def _train(
         accumulation=loader.accumulation,
         device=device,
     )
-    inhibition = l2e.attach(model, **asdict(config.inhibition))
+    inhibition = _attach(model, config)
     trainer = Trainer(engine, loader, training, _callbacks(config, folder, tree, corpus, inhibition))
     done = resume(trainer, folder.checkpoints)
     if dist.get_rank() == 0:
@@ -138,6 +139,13 @@ def _build_model(config: PretrainConfig) -> GPTNeoXForCausalLM:
     return model
 
 
+def _attach(model: GPTNeoXForCausalLM, config: PretrainConfig) -> Inhibition:
+    try:
+        return l2e.attach(model, **asdict(config.inhibition))
+    except ValueError as error:
+        raise UserError(f"inhibition.{error}") from None
+
+
 def _callbacks(
     config: PretrainConfig, folder: RunFolder, tree: dict[str, Any], corpus: Corpus, inhibition: Inhibition
 ) -> list[Callback]:
@@ -146,6 +154,7 @@ def _callbacks(
     sinks: list[Sink] = [MetricsFile(folder.metrics), progress]
     initial = [0] if config.evaluation.enabled and config.evaluation.initial else []
     callbacks: list[Callback] = [
+        RandomnessCallback(config.seed),
         InhibitionCallback(inhibition, every),
         ExportCallback(folder.exports, corpus.tokenizer, config.checkpoint.exports + initial),
         progress,

@@ -48,9 +48,14 @@ class PretrainConfig:
         if self.training.precision == "bf16" and self.deepspeed.stage == 0:
             # DeepSpeed takes a phantom optimizer step there and adds gradients up in bf16.
             raise ValueError("training.precision: bf16 needs deepspeed=zero1 or higher, not zero0")
-        select_blocks(pythia_size(self.model.name).layers, self.inhibition.blocks)
+        if self.inhibition.stack is None and not _are_paths(self.inhibition.blocks):
+            select_blocks(pythia_size(self.model.name).layers, self.inhibition.blocks)  # type: ignore[arg-type]
 
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding."""
         return self.model.vocab_size or pythia_size(self.model.name).vocab_size
+
+
+def _are_paths(blocks: str | list[int] | list[str]) -> bool:
+    return isinstance(blocks, list) and any(isinstance(block, str) for block in blocks)

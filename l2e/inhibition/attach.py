@@ -1,5 +1,7 @@
 """Attach an inhibition to a model: the three lines that add L2E to any training loop."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -8,13 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from l2e.inhibition.config import InhibitionConfig
-from l2e.inhibition.placement import find_blocks, select_blocks
-from l2e.inhibition.reduce import sum_over_ranks, world_size
-from l2e.inhibition.tap import Tap
+from l2e.inhibition.dropout import drop_at, drop_everywhere
+from l2e.inhibition.outputs import hidden_states, with_hidden_states
+from l2e.inhibition.placement import tapped_modules
+from l2e.inhibition.recompute import in_backward, to_be_recomputed
+from l2e.inhibition.reduce import rank
+from l2e.inhibition.statistics import require_finite, share
+from l2e.inhibition.tap import Pass, Tap
 
 
 def attach(
-    model: nn.Module, method: str = "l2e", blocks: str | list[int] = "middle-2", **settings: Any
+    model: nn.Module, method: str = "l2e", blocks: str | list[int] | list[str] = "middle-2", **settings: Any
 ) -> "Inhibition":
     """Tap the chosen blocks of a model.
 
@@ -23,12 +29,14 @@ def attach(
         loss.backward(); optimizer.step(); inhibition.step()
 
     In training mode, with gradients enabled, each tapped output [batch, *shape] is scored, selected and
-    counted; its values are not changed. In evaluation mode nothing happens at all.
+    counted. The log penalty leaves its values as they are; deactivation puts the selected at their mean. In
+    evaluation mode nothing happens at all.
 
     Args:
-        model: any module that keeps its blocks in a ModuleList or Sequential.
-        method: "l2e" or "none".
-        blocks: see `select_blocks`.
+        model: any module; its blocks are found in a ModuleList or Sequential, or named by `blocks` or `stack`.
+        method: "none", "dropout", "l2e", "l2e_no_threshold", "memel", "reverse_deactivation", "naive_a",
+            "naive_b".
+        blocks: see `select_blocks`, or a list of modules' paths.
         settings: the other fields of `InhibitionConfig`.
 
     Raises:
@@ -38,86 +46,176 @@ def attach(
 
 
 class Inhibition:
-    """The taps of one model; made by `attach`."""
+    """The taps of one model; made by `attach`.
+
+    Attributes:
+        taps: by index of the block, or by its path where blocks are named by path.
+        updates: optimizer steps done.
+    """
 
     def __init__(self, model: nn.Module, config: InhibitionConfig) -> None:
         self.config = config
-        self.taps: dict[int, Tap] = {}
-        self._handles = []
+        self.taps: dict[int | str, Tap] = {}
+        self.updates = 0
+        self._interrupted = False
+        self._undo: list[Callable[[], None]] = []
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        # A leaf for the graph of penalties that autograd does not link to their taps.
+        self._anchor = torch.zeros((), requires_grad=True, device=self._device)
         if config.method == "none":
             return
-        stack = find_blocks(model)
-        for index in select_blocks(len(stack), config.blocks):
-            self.taps[index] = Tap(config)
-            self._handles.append(stack[index].register_forward_hook(partial(_tap_output, self.taps[index])))
+        if config.recipe.action == "dropout" and config.dropout_at == "everywhere":
+            self._undo = drop_everywhere(model, config.dropout)
+            return
+        modules = tapped_modules(model, config.blocks, config.stack)
+        if config.recipe.action == "dropout":
+            self._undo = drop_at(modules.values(), config.dropout)
+            return
+        for key, module in modules.items():
+            self.taps[key] = Tap(config, _name(key))
+            self._undo.append(module.register_forward_hook(partial(_tap_output, self.taps[key])).remove)
+        self._undo.append(model.register_forward_pre_hook(self._begin_forward).remove)
+        self._undo.append(model.register_forward_hook(self._end_forward).remove)
+        self._seed()
 
     def penalty(self) -> Tensor:
-        """weight x the penalties of the forward passes since the last call (L15), to be added to the loss.
+        """The weighted penalties of the forward passes since the last call (L15), to be added to the loss.
 
         Returns:
-            0-dim fp32; 0 while there is nothing to inhibit.
+            0-dim fp32; 0 while there is nothing to inhibit, and for methods that edit activations.
         """
-        penalties = [penalty for tap in self.taps.values() if (penalty := tap.take_penalty()) is not None]
+        self._drop_interrupted()
+        taken = [tap.take_penalty() for tap in self.taps.values()]
+        penalties = [penalty for penalty, _ in taken if penalty is not None]
+        unlinked = [run for _, runs in taken for run in runs]
         if not penalties:
             return torch.zeros((), device=self._device)
-        return (self.config.weight or 0.0) * torch.stack(penalties).sum()
+        total = torch.stack([penalty.to(penalties[0].device) for penalty in penalties]).sum()
+        return total + _BringScale.apply(self._anchor, unlinked).to(total.device) if unlinked else total
 
     def step(self) -> None:
-        """End an update, after the optimizer's step; every rank must call it (it sums over the ranks)."""
+        """End an update, after the optimizer's step; every rank must call it (it sums over the ranks).
+
+        Raises:
+            FloatingPointError: a tapped block gave NaN or infinite outputs; the statistics are as before.
+            RuntimeError: no tapped block has run in training mode so far.
+        """
+        self._drop_interrupted()
         taps = list(self.taps.values())
-        self._share_first_shift(taps)
-        sum_over_ranks([tensor for tap in taps for tensor in tap.pending()])
+        statistics = [tap.statistics for tap in taps]
+        try:
+            if taps:
+                share(statistics, [tap.meter.totals for tap in taps])
+            require_finite(statistics)
+        except FloatingPointError:
+            for tap in taps:
+                tap.drop()
+            raise
+        if taps and all(each.moments is None for each in statistics):
+            names = ", ".join(tap.statistics.name for tap in taps)
+            raise RuntimeError(
+                f"step() was called, but {names} never ran in training mode with gradients since attach(): is the "
+                f"model in train() mode, and is it the one that was attached to?"
+            )
         for tap in taps:
             tap.step()
+        self.updates += 1
+        self._seed()
 
     def metrics(self) -> dict[str, float]:
         """Per tapped block of the last update, e.g. "block2/threshold"; NaN before a value exists.
 
         threshold: tau. selected: share of the outputs above it. strength: |penalty gradient| / |gradient
         of the rest of the loss| at the tap. absorbed: share of the selected outputs whose gradient the
-        working precision left unchanged. Waits for the device.
+        working precision left unchanged. weight: of the penalty, where `strength` adapts it. Waits for the
+        device.
         """
         return {
-            f"block{index}/{name}": value for index, tap in self.taps.items() for name, value in tap.metrics().items()
+            f"{_name(key, '')}/{name}": value for key, tap in self.taps.items() for name, value in tap.metrics().items()
         }
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs; not part of the model's state. Call it between updates."""
-        return {"config": asdict(self.config), "taps": {i: tap.state_dict() for i, tap in self.taps.items()}}
+        taps = {key: tap.state_dict() for key, tap in self.taps.items()}
+        return {"config": asdict(self.config), "updates": self.updates, "taps": taps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state.
 
         Raises:
-            ValueError: it was saved by taps at other blocks.
+            ValueError: it was saved by another method or by taps at other blocks.
         """
+        if state["config"]["method"] != self.config.method:
+            raise ValueError(f"saved by method {state['config']['method']}, this is {self.config.method}")
         if set(state["taps"]) != set(self.taps):
-            raise ValueError(f"saved taps are blocks {sorted(state['taps'])}, these are {sorted(self.taps)}")
-        for index, tap in self.taps.items():
-            tap.load_state_dict(state["taps"][index], self._device)
+            raise ValueError(f"saved taps are blocks {list(state['taps'])}, these are {list(self.taps)}")
+        self.updates = state["updates"]
+        for key, tap in self.taps.items():
+            tap.load_state_dict(state["taps"][key], self._device)
+        self._seed()
 
     def remove(self) -> None:
-        """Take the taps off the model."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        """Take everything off the model that `attach` put on it."""
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
 
-    def _share_first_shift(self, taps: list[Tap]) -> None:
-        """Before the first merge each rank has sums about its own mean: give all of them a common one."""
-        if world_size() == 1:
-            return
-        shifting = [tap for tap in taps if tap.shift()]
-        common = [tap.shift()[0] / world_size() for tap in shifting]
-        sum_over_ranks(common)
-        for tap, shift in zip(shifting, common, strict=True):
-            tap.rebase(shift)
+    @torch.compiler.disable
+    def _begin_forward(self, model: nn.Module, inputs: Any) -> None:
+        if model.training and torch.is_grad_enabled() and not in_backward():
+            self._drop_interrupted()
+            self._interrupted = True
+
+    @torch.compiler.disable
+    def _end_forward(self, model: nn.Module, inputs: Any, output: Any) -> None:
+        self._interrupted = False
+
+    def _drop_interrupted(self) -> None:
+        """Forget what this update has gathered if a forward pass began and never ended (an error, Ctrl-C).
+
+        Half of it cannot be told from the micro-batches before it, so the update starts anew.
+        """
+        if self._interrupted:
+            self._interrupted = False
+            for tap in self.taps.values():
+                tap.drop()
+
+    def _seed(self) -> None:
+        """Random numbers are a function of seed, block, update and rank: a resumed run draws the same."""
+        for tap in self.taps.values():
+            drawn_for = f"{self.config.seed}/{tap.statistics.name}/{self.updates}/{rank()}"
+            digest = hashlib.blake2b(drawn_for.encode(), digest_size=8).digest()
+            tap.seed(int.from_bytes(digest) >> 1)
 
 
+def _name(key: int | str, space: str = " ") -> str:
+    return f"block{space}{key}" if isinstance(key, int) else key
+
+
+@torch.compiler.disable
 def _tap_output(tap: Tap, block: nn.Module, inputs: Any, output: Any) -> Any:
-    """Forward hook: tap the hidden states, which a block returns alone or first in a tuple."""
-    if not (block.training and torch.is_grad_enabled()):
+    """Forward hook: tap the hidden states of a block in training."""
+    if not block.training:
         return None
-    if isinstance(output, tuple):
-        return (tap.forward(output[0]), *output[1:])
-    return tap.forward(output)
+    if not torch.is_grad_enabled():
+        return with_hidden_states(output, tap.forward(hidden_states(output), False)) if to_be_recomputed() else None
+    values = hidden_states(output)
+    return with_hidden_states(output, tap.recompute(values) if in_backward() else tap.forward(values, True))
+
+
+class _BringScale(torch.autograd.Function):
+    """0, whose backward pass tells forward passes by how much their penalty counts in the loss.
+
+    It comes after the forward pass, so autograd runs it before the blocks are recomputed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, runs: list[Pass]) -> Tensor:
+        ctx.runs = runs
+        return torch.zeros_like(anchor)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None]:
+        for run in ctx.runs:
+            run.scale = grads[0]
+        return None, None

@@ -1,7 +1,34 @@
-"""What is done to the selected outputs: the log penalty (L15) and deactivation (M05-M08)."""
+"""The methods, and what they do to the selected outputs: log penalty (L15), deactivation (M05-M08)."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the papers: how outputs are selected, and what is done to them."""
+
+    selection: Literal["moving", "exact"] | None
+    """`moving` threshold (L13, L14), or the `exact` top k of each sample (2.9)."""
+
+    action: Literal["penalty", "deactivate", "dropout"] | None
+    delta: float | None = None
+    """Of deactivation (M08); None: the user's, 1 by default."""
+
+
+METHODS = {
+    "none": Method(None, None),
+    "dropout": Method(None, "dropout"),  # L18
+    "l2e": Method("moving", "penalty"),  # L13-L15
+    "l2e_no_threshold": Method("exact", "penalty"),  # L24, "No-Thr" of Table 7
+    "memel": Method("exact", "deactivate"),  # M07
+    "reverse_deactivation": Method("moving", "deactivate"),  # L25, "RD" of Table 8 (2.27)
+    "naive_a": Method("exact", "deactivate", delta=0.0),  # M05
+    "naive_b": Method("exact", "deactivate", delta=-1.0),  # M06
+}
 
 
 def log_penalty(values: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
@@ -18,7 +45,11 @@ def log_penalty(values: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
     Returns:
         0-dim fp32. Its gradient is 2 / (z - mean) on the selected and 0 elsewhere.
     """
-    deviation = values.float() - mean.detach()
+    return sum_of_logs(values.float() - mean.detach(), mask)
+
+
+def sum_of_logs(deviation: Tensor, mask: Tensor) -> Tensor:
+    """Sum over the selected of log deviation^2, as 2 log |deviation|: a square could under- or overflow."""
     used = mask & (deviation != 0)
     distance = torch.where(used, deviation, torch.ones_like(deviation)).abs()
     return 2 * distance.log().sum()

@@ -22,3 +22,16 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
         dist.all_reduce(flat)
         for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+
+def largest_over_ranks(numbers: Sequence[int]) -> list[int]:
+    """The largest of each number over the ranks; waits for the device."""
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    tensor = torch.tensor(numbers, device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def rank() -> int:
+    """Number of this rank; 0 outside torch.distributed."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -17,7 +17,18 @@ def monosemanticity_score(values: Tensor, mean: Tensor, var: Tensor, compensatio
         Scores, same shape as `values`, at least 0. A neuron that never varied (and gets no compensation)
         scores 0: without a spread there is nothing to measure a deviation by.
     """
-    spread = var + compensation * var.mean() if compensation else var
-    inverse = torch.where(spread > 0, 1 / spread, torch.zeros_like(spread))
     deviation = values.float() - mean
-    return deviation * deviation * inverse
+    return deviation * deviation * inverse_spread(var, compensation)
+
+
+def inverse_spread(var: Tensor, compensation: float, typical: Tensor | None = None) -> Tensor:
+    """1 / (var + compensation * typical), 0 where there is no spread; shape of `var`.
+
+    Args:
+        var: [*shape] variance of each neuron.
+        compensation: see `monosemanticity_score`.
+        typical: the layer's mean variance; None: the mean of `var`.
+    """
+    if compensation:
+        var = var + compensation * (var.mean() if typical is None else typical)
+    return torch.where(var > 0, 1 / var, torch.zeros_like(var))

@@ -1,177 +1,249 @@
-"""One tapped block: statistics, selection and the penalty's gradient at its output."""
+"""One tapped block: what is done to its selected outputs, forwards, backwards and when recomputed."""
 
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2e.inhibition.config import InhibitionConfig
-from l2e.inhibition.methods import log_penalty
-from l2e.inhibition.moments import RunningMoments, ShiftedSums
-from l2e.inhibition.score import monosemanticity_score
-from l2e.inhibition.selection import MovingThreshold
+from l2e.inhibition.methods import deactivate, sum_of_logs
+from l2e.inhibition.statistics import Rule, Statistics
+from l2e.inhibition.strength import GradientMeter, StrengthControl, round_at_random
+
+
+@dataclass(eq=False)
+class Pass:
+    """One forward pass through a tap: what its backward pass, or its recomputation, needs again."""
+
+    rule: Rule
+    weight: Tensor | float
+    """Of the penalty."""
+
+    share: float
+    """1 / number of sequences under `reduction: sequence`, 1 under `sum`."""
+
+    taken: bool = False
+    """Whether its penalty has been added to a loss."""
+
+    scale: Tensor | None = None
+    """Gradient of the loss with respect to this pass's penalty, where autograd cannot bring it here."""
+
+    done: bool = False
+    """Whether its backward pass has run."""
 
 
 class Tap:
-    """The state of one tapped block.
+    """A tapped block.
 
-    A forward pass scores the outputs with the statistics from before this update, selects, and adds the
-    outputs to this update's sums; `step` merges the sums and moves the threshold (L14, M02-M04).
+    Args:
+        config: the inhibition's.
+        name: of the block, for messages.
+
+    Attributes:
+        statistics: moments and threshold of its outputs.
+        weight: factor of the penalty in this update.
+        strength: |penalty gradient| / |gradient of the rest of the loss| of the last update.
     """
 
-    def __init__(self, config: InhibitionConfig) -> None:
+    def __init__(self, config: InhibitionConfig, name: str) -> None:
         self.config = config
-        self.threshold = MovingThreshold(config.rate, config.warmup)
-        self.moments: RunningMoments | None = None
-        self.penalties: list[Tensor] = []
-        self.meter = GradientMeter()
-        self.selected_share = torch.tensor(torch.nan)
-        self._sums: ShiftedSums | None = None
+        self.statistics = Statistics(config, name)
+        self.weight: Tensor | float = config.weight or 0.0
+        self.strength = torch.tensor(torch.nan)
+        self._penalties: list[Tensor] = []
+        self._passes: list[Callable[[], Pass | None]] = []  # linked by autograd: held only as long as their graph
+        self._unlinked: list[Pass] = []
+        self._build(torch.device("cpu"))
 
-    def forward(self, values: Tensor) -> Tensor:
-        """See one micro-batch of outputs [batch, *shape]; return them, equal, with the penalty attached.
+    @property
+    def inhibits(self) -> bool:
+        """Whether an output can be changed; a weight of 0 leaves the graph as it is."""
+        return self.config.recipe.action == "deactivate" or self.control is not None or bool(self.config.weight)
+
+    def forward(self, values: Tensor, linked: bool) -> Tensor:
+        """See one micro-batch of outputs [batch, *shape] and inhibit the selected.
+
+        Args:
+            values: the block's hidden states.
+            linked: whether autograd records this pass; if not, it will be recomputed.
+
+        Returns:
+            What the model goes on with: equal values for the log penalty, deactivated ones otherwise.
 
         Raises:
-            ValueError: the samples have another shape than before.
+            ValueError, FloatingPointError: see `Statistics.observe`.
         """
-        detached = values.detach().float()
-        moments = self._ensure_state(detached)
-        if self._sums is None:
-            self._sums = ShiftedSums(moments.mean if moments.updates else detached.mean(0))
-        self._sums.add(detached)
-        if moments.updates < self.config.late_start:
+        if values.numel() == 0:
             return values
-        scores = monosemanticity_score(detached, moments.mean, moments.var, self.config.compensation)
-        mask = self.threshold.observe(scores)
-        if not self.config.weight or not self.threshold.ready:
-            return values  # weight 0 leaves the graph as it is: bitwise the baseline
-        scale = values.shape[0] if self.config.reduction == "sequence" else 1
-        values, penalty = _AttachPenalty.apply(values, moments.mean, mask, self.meter)
-        self.penalties.append(penalty / scale)
+        if values.device != self.device:
+            self.load_state_dict(self.state_dict(), values.device)
+        observed = self.statistics.observe(values.detach())
+        if observed is None or not self.inhibits:
+            return values
+        rule, deviation, mask = observed
+        run = Pass(rule, self.weight, 1 / len(values) if self.config.reduction == "sequence" else 1.0)
+        if linked:
+            self._passes.append(weakref.ref(run))
+        else:
+            self._unlinked.append(run)
+        if self.config.recipe.action == "deactivate":
+            return self._deactivate(values, mask, run)
+        penalty = run.weight * run.share * sum_of_logs(deviation, mask)
+        if linked:
+            values, penalty = _AttachPenalty.apply(values, penalty, run, self)
+        self._penalties.append(penalty)
         return values
 
-    def take_penalty(self) -> Tensor | None:
-        """The sum of the penalties of the forward passes since the last call."""
-        penalties, self.penalties = self.penalties, []
-        return torch.stack(penalties).sum() if penalties else None
+    def recompute(self, values: Tensor) -> Tensor:
+        """Do to recomputed outputs what was done to them before, and count nothing.
 
-    def shift(self) -> list[Tensor]:
-        """What ranks must agree on before their sums of a first update can be added."""
-        first_update = self._sums is not None and self.moments is not None and not self.moments.updates
-        return [self._sums.shift] if first_update and self._sums is not None else []
+        Raises:
+            RuntimeError: it cannot be told which forward pass is recomputed.
+        """
+        run = self._recall()
+        if run is None:
+            return values
+        run.rule = self.statistics.renew(run.rule, values.detach())
+        if self.config.recipe.action == "deactivate":
+            return self._deactivate(values, run.rule.select(values.detach())[1], run)
+        return _AttachPenalty.apply(values, values.new_zeros((), dtype=torch.float32), run, self)[0]
 
-    def pending(self) -> list[Tensor]:
-        """All that this update has gathered, to be summed over ranks in place."""
-        if self._sums is None:
-            return []
-        sums = self._sums
-        return [sums.first, sums.second, sums.size, *self.threshold.pending(), self.meter.totals]
-
-    def rebase(self, shift: Tensor) -> None:
-        """Express this update's sums about a shift that all ranks share."""
-        if self._sums is not None:
-            self._sums.rebase(shift)
+    def take_penalty(self) -> tuple[Tensor | None, list[Pass]]:
+        """The penalty since the last call, and the passes to which autograd does not link it."""
+        penalties, self._penalties = self._penalties, []
+        if not penalties:
+            return None, []
+        unlinked = [run for run in self._unlinked if not run.taken]
+        for run in unlinked:
+            run.taken = True
+        return torch.stack(penalties).sum(), unlinked
 
     def step(self) -> None:
-        """End an update: merge the statistics and move the threshold. Nothing seen changes nothing."""
-        self.penalties.clear()
-        if self._sums is None or self.moments is None:
-            return
-        selecting = self.threshold.ready
-        counts = self.threshold.step()
-        self.selected_share = counts[0] / counts[1] if selecting else torch.tensor(torch.nan)
-        self.moments.merge(*self._sums.moments())
-        self._sums = None
+        """End an update; what was gathered has been summed over the ranks."""
+        self.statistics.step()
         self.meter.step()
+        self.strength = self.weight * self.meter.ratio
+        if self.control is not None:
+            self.control.step(self.meter.ratio, self.statistics.updates)
+            self.weight = self.control.weight
+        self.drop_passes()
+
+    def drop(self) -> None:
+        """Forget what this update has gathered."""
+        self.statistics.drop()
+        self.meter.drop()
+        self.drop_passes()
+
+    def drop_passes(self) -> None:
+        """Forget the forward passes of this update."""
+        self._penalties.clear()
+        self._passes.clear()
+        self._unlinked.clear()
+
+    def seed(self, seed: int) -> None:
+        """Start the random numbers of an update."""
+        if self.generator is not None:
+            self.generator.manual_seed(seed)
 
     def metrics(self) -> dict[str, float]:
-        """Threshold, share selected, strength, absorbed share of the last update; NaN before they exist."""
-        return {
-            "threshold": self.threshold.value,
-            "selected": float(self.selected_share),
-            "strength": float(self.meter.strength),
-            "absorbed": float(self.meter.absorbed),
-        }
+        """Of the last update; NaN before a value exists. See `Inhibition.metrics`."""
+        found = {"threshold": self.statistics.threshold.value, "selected": float(self.statistics.selected_share)}
+        if self.config.recipe.action == "penalty":
+            found |= {"strength": float(self.strength), "absorbed": float(self.meter.absorbed)}
+        if self.control is not None:
+            found["weight"] = float(self.weight)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Statistics and threshold; call it between updates."""
-        moments = self.moments.state_dict() if self.moments is not None else None
-        return {"moments": moments, "threshold": self.threshold.state_dict()}
+        """All that a resumed run needs, between updates."""
+        control = self.control.state_dict() if self.control is not None else None
+        return {"statistics": self.statistics.state_dict(), "control": control}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Take over a saved state."""
-        self.threshold = MovingThreshold(self.config.rate, self.config.warmup, device)
-        self.threshold.load_state_dict(state["threshold"])
-        self.moments = None
-        if state["moments"] is not None:
-            shape = state["moments"]["mean"].shape
-            self.moments = RunningMoments(shape, self.config.forget_after, device)
-            self.moments.load_state_dict(state["moments"])
+        self.drop()
+        self._build(device)
+        self.statistics.load_state_dict(state["statistics"], device)
+        if self.control is not None and state["control"] is not None:
+            self.control.load_state_dict(state["control"])
+            self.weight = self.control.weight
 
-    def _ensure_state(self, values: Tensor) -> RunningMoments:
-        if self.moments is None:
-            self.moments = RunningMoments(values.shape[1:], self.config.forget_after, values.device)
-            self.threshold = MovingThreshold(self.config.rate, self.config.warmup, values.device)
-        if values.shape[1:] != self.moments.mean.shape:
-            raise ValueError(
-                f"a tapped block gave outputs of shape {list(values.shape[1:])} per sequence after "
-                f"{list(self.moments.mean.shape)}: train on sequences of one length"
-            )
-        self.meter.to(values.device)
-        return self.moments
+    def _build(self, device: torch.device) -> None:
+        """Meter, control and random numbers, on the device of the outputs."""
+        self.device = device
+        self.meter = GradientMeter(device)
+        points = self.config.strength_points()
+        self.control = StrengthControl(points, device=device) if points else None
+        if self.control is not None:
+            self.weight = self.control.weight
+        self.generator = torch.Generator(device) if self.config.stochastic_rounding else None
+
+    def _deactivate(self, values: Tensor, mask: Tensor, run: Pass) -> Tensor:
+        result = deactivate(values, run.rule.mean, mask, self.config.deactivation)
+        if result.requires_grad:
+            result.register_hook(lambda grad: _finish(run))
+        return result
+
+    def _recall(self) -> Pass | None:
+        """The pass that is being recomputed; None when nothing was done to it.
+
+        Under `scope: step` all passes of an update select by one rule, so any of them will do.
+        """
+        if self._unlinked:
+            return self._take_unlinked()
+        alive = [run for kept in self._passes if (run := kept()) is not None and not run.done]
+        if len(alive) > 1 and self.config.scope == "micro_batch" and self.config.recipe.action == "deactivate":
+            raise RuntimeError(_SEVERAL)
+        return alive[-1] if alive else None
+
+    def _take_unlinked(self) -> Pass:
+        """For a reentrant checkpoint: a pass whose penalty is in the loss of this backward pass, if any is."""
+        due = [run for run in self._unlinked if run.scale is not None] or self._unlinked
+        if len(due) > 1 and (self.config.scope == "micro_batch" or any(r.scale is not due[0].scale for r in due)):
+            raise RuntimeError(_SEVERAL)
+        self._unlinked.remove(due[-1])
+        return due[-1]
 
 
-class GradientMeter:
-    """Norms at a tap as they enter the backward pass, for `strength` and `absorbed` (DESIGN section 4).
+_SEVERAL = (
+    "several forward passes were made before one backward pass under activation checkpointing, and they differ in "
+    "their statistics or in the factor of their penalty: use scope=step and use_reentrant=False"
+)
 
-    Attributes:
-        totals: float64 [4], sums over this update of |penalty gradient|^2, |other gradient|^2, elements
-            with a penalty gradient, and those of them that the working precision leaves unchanged.
-        strength: |penalty gradient| / |other gradient| of the last update, NaN before there is one.
-        absorbed: share of the selected elements whose gradient did not change, likewise.
-    """
 
-    def __init__(self) -> None:
-        self.totals = torch.zeros(4, dtype=torch.float64)
-        self.strength = torch.tensor(torch.nan)
-        self.absorbed = torch.tensor(torch.nan)
-
-    def to(self, device: torch.device) -> None:
-        """Move the sums to the device of the outputs."""
-        self.totals = self.totals.to(device)
-
-    def add(self, penalty: Tensor, other: Tensor, total: Tensor, mask: Tensor) -> None:
-        """Count one backward pass; gradients at the tap, `penalty` fp32, `other` and `total` as they are."""
-        unchanged = mask & (total == other)
-        parts = (penalty.norm() ** 2, other.float().norm() ** 2, mask.sum(), unchanged.sum())
-        self.totals += torch.stack([part.double() for part in parts])
-
-    def step(self) -> None:
-        """End an update."""
-        penalty, other, selected, unchanged = self.totals
-        self.strength, self.absorbed = (penalty / other).sqrt(), unchanged / selected
-        self.totals = torch.zeros_like(self.totals)
+def _finish(run: Pass) -> None:
+    run.done = True
 
 
 class _AttachPenalty(torch.autograd.Function):
-    """Pass outputs through unchanged and give their penalty (L15); its gradient joins on the way back.
+    """Pass outputs through unchanged beside their penalty (L15); its gradient joins on the way back.
 
-    One node for both, because the norms of the two gradients can be told apart only where they meet.
+    One node for both, because the norms of the two gradients can be told apart only where they meet. Only
+    the outputs are saved: whether autograd keeps them or a checkpoint recomputes them makes no difference.
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, mean: Tensor, mask: Tensor, meter: GradientMeter) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(values, mean, mask)
-        ctx.meter = meter
-        return values.view_as(values), log_penalty(values, mean, mask)
+    def forward(ctx: Any, values: Tensor, penalty: Tensor, run: Pass, tap: Tap) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(values)
+        ctx.run, ctx.tap = run, tap
+        return values.view_as(values), penalty.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        grad_values, grad_penalty = grads
-        values, mean, mask = ctx.saved_tensors
-        deviation = values.float() - mean
+        other, scale = grads
+        (values,) = ctx.saved_tensors
+        run: Pass = ctx.run
+        tap: Tap = ctx.tap
+        if run.scale is not None:
+            scale = run.scale
+        deviation, mask = run.rule.select(values)
         used = mask & (deviation != 0)
-        penalty = torch.where(used, 2 * grad_penalty / torch.where(used, deviation, 1.0), 0.0)
-        total = (grad_values.float() + penalty).to(grad_values.dtype)
-        ctx.meter.add(penalty, grad_values, total, used)
-        return total, None, None, None
+        unit = torch.where(used, 2 * run.share * scale / torch.where(used, deviation, 1.0), 0.0)
+        total = other.float() + run.weight * unit
+        rounded = total.to(other.dtype) if tap.generator is None else round_at_random(total, other.dtype, tap.generator)
+        tap.meter.add(unit, other, rounded, used)
+        run.done = True
+        return rounded, None, None, None

@@ -4,12 +4,17 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from l2e.inhibition.methods import METHODS
 from l2e.reporting.cells import MISSING, loss_number
 from l2e.reporting.curves import final_loss, last
 from l2e.reporting.runs import RunRecord
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-METHOD_SETTINGS = ("strength", "weight", "rate", "delta", "blocks", "reduction", "scope")
+METHOD_SETTINGS = {
+    "penalty": ("strength", "weight", "rate", "top_k", "blocks", "reduction", "scope"),
+    "deactivate": ("rate", "top_k", "delta", "blocks", "scope"),
+    "dropout": ("dropout", "dropout_at", "blocks"),
+}
 
 
 def key_facts(run: RunRecord) -> dict[str, str]:
@@ -46,8 +51,10 @@ def method(run: RunRecord) -> str:
     name = _text(run.setting("inhibition.method"))
     if run.is_baseline:
         return "none (baseline)" if name == "none" else "none (baseline, observed: weight 0)"
-    given = [(key, run.setting(f"inhibition.{key}")) for key in METHOD_SETTINGS]
-    settings = ", ".join(f"{key} {_text(value)}" for key, value in given if value is not None)
+    action = METHODS[name].action if name in METHODS else "penalty"
+    given = {key: run.setting(f"inhibition.{key}") for key in METHOD_SETTINGS[str(action)]}
+    unused = "weight" if given.get("strength") is not None else "rate" if given.get("top_k") is not None else None
+    settings = ", ".join(f"{k} {_text(value)}" for k, value in given.items() if value is not None and k != unused)
     return f"{name} ({settings})" if settings else name
 
 

@@ -16,6 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from l2e.errors import UserError
+from l2e.inhibition.methods import METHODS
 from l2e.reporting.files import json_lines, number, read_json, whole
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,10 @@ class RunRecord:
     @property
     def is_baseline(self) -> bool:
         """Whether nothing was inhibited; a penalty of weight 0 only observes."""
-        return self.setting("inhibition.method") == "none" or self.setting("inhibition.weight") == 0
+        method = METHODS.get(str(self.setting("inhibition.method")))
+        if method is None or method.action != "penalty":
+            return method is METHODS["none"]
+        return self.setting("inhibition.weight") == 0 and self.setting("inhibition.strength") is None
 
     @property
     def last_evaluated(self) -> int | None:

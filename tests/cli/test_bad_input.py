@@ -29,7 +29,7 @@ def settings_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     ("overrides", "message"),
     [
         (["model=pythia-99m"], "Could not find 'model/pythia-99m' Available options in 'model': pythia-1.4b"),
-        (["inhibition=memle"], "Available options in 'inhibition': l2e none"),
+        (["inhibition=memle"], "Available options in 'inhibition': dropout l2e l2e_no_threshold memel"),
         (["training.stepz=3"], "training.stepz: unknown setting (did you mean steps?); allowed here: steps"),
         (["bogus=3"], "bogus: unknown setting; allowed here: name, seed"),
         (["training.steps=abc"], 'training.steps: input should be a valid integer, not "abc"'),

@@ -15,3 +15,15 @@ def test_a_penalty_of_weight_zero_is_a_baseline() -> None:
     assert record(method="l2e", weight=0.0).is_baseline
     assert not record(method="l2e", weight=1e-4).is_baseline
     assert method(record(method="l2e", weight=0.0)) == "none (baseline, observed: weight 0)"
+
+
+def test_a_weight_of_zero_that_is_not_used_makes_no_baseline() -> None:
+    assert not record(method="l2e", weight=0.0, strength=0.01).is_baseline
+    assert not record(method="memel", weight=0.0).is_baseline
+    assert not record(method="dropout").is_baseline
+
+
+def test_a_method_is_told_with_the_settings_that_it_uses() -> None:
+    assert method(record(method="l2e", weight=1e-4, strength=0.01, rate=0.02)) == "l2e (strength 0.01, rate 0.02)"
+    assert method(record(method="memel", weight=1e-4, rate=0.02, top_k=1)) == "memel (top_k 1)"
+    assert method(record(method="dropout", rate=0.02, dropout=0.2)) == "dropout (dropout 0.2)"

@@ -1,0 +1,273 @@
+"""What a tap knows of its outputs: their moments, and the threshold of their scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2e.inhibition.config import InhibitionConfig
+from l2e.inhibition.moments import RunningMoments, ShiftedSums
+from l2e.inhibition.reduce import largest_over_ranks, sum_over_ranks, world_size
+from l2e.inhibition.score import inverse_spread
+from l2e.inhibition.selection import ExactTopK, MovingThreshold, Selection
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What selects an output, with the statistics of one moment; all broadcast against the outputs.
+
+    Statistics are replaced, never changed in place, so a rule can be kept for the backward pass at no cost.
+    """
+
+    mean: Tensor
+    inverse_spread: Tensor
+    limit: Tensor
+
+    def scores(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Deviations from the mean and scores (M01, M04) of values [batch, *shape], both fp32."""
+        deviation = values.float() - self.mean
+        return deviation, deviation * deviation * self.inverse_spread
+
+    def select(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Deviations from the mean and mask of the selected; the same ones every time."""
+        deviation, scores = self.scores(values)
+        return deviation, scores > self.limit
+
+
+class Statistics:
+    """Gathers the outputs of forward passes and merges them, over all ranks, into moments and threshold.
+
+    `scope: step` merges at the end of each optimizer step, `scope: micro_batch` at the end of each pass.
+
+    Attributes:
+        moments: of each neuron; None before the first pass.
+        threshold: how outputs are selected.
+        updates: optimizer steps done.
+        selected_share: of the outputs scored in the last merge; NaN before there is one.
+    """
+
+    def __init__(self, config: InhibitionConfig, name: str) -> None:
+        self.config = config
+        self.name = name
+        self.moments: RunningMoments | None = None
+        self.threshold = self._new_threshold(None)
+        self.updates = 0
+        self.selected_share = torch.tensor(torch.nan)
+        self._sums: ShiftedSums | None = None
+
+    def observe(self, values: Tensor) -> tuple[Rule, Tensor, Tensor] | None:
+        """Gather one micro-batch of outputs [batch, *shape], score, select and count.
+
+        Returns:
+            The rule, the deviations and the mask of the selected. None while nothing is selected.
+
+        Raises:
+            ValueError: the samples have another shape than before.
+            FloatingPointError: values are not finite (`scope: micro_batch`; `Inhibition.step` says so otherwise).
+        """
+        moments = self._gather(values)
+        each_pass = self.config.scope == "micro_batch"
+        if each_pass:
+            share([self], [])
+            require_finite([self])
+        scored, ready = moments.updates >= self.config.late_start, moments.merges >= self.config.late_start
+        if self.config.update_first:
+            self._merge()
+        selected = self._select(values, ready) if scored else None
+        if each_pass:
+            sum_over_ranks(self.threshold.pending() if scored else [])
+            selecting = self.threshold.ready
+            self._merge()
+            self._end_selection()
+            return selected if selecting else None
+        return selected if self.threshold.ready else None
+
+    def renew(self, rule: Rule, values: Tensor) -> Rule:
+        """The rule for a recomputation of its outputs: an exact limit belongs to its samples."""
+        if isinstance(self.threshold, ExactTopK):
+            return replace(rule, limit=self.threshold.limit(rule.scores(values)[1]))
+        return rule
+
+    def step(self) -> None:
+        """End an optimizer step; what was gathered has been summed over the ranks."""
+        self.updates += 1
+        self._merge()
+        if self.config.scope == "step":
+            self._end_selection()
+
+    def drop(self) -> None:
+        """Forget what was gathered since the last merge."""
+        self._sums = None
+        self.threshold.drop()
+
+    def gathered(self) -> int:
+        """How many positions the gathered samples have; 0 without any."""
+        return 0 if self._sums is None else self._sums.shift.shape[0]
+
+    def prepare(self, length: int) -> None:
+        """Hold sums of `length` positions, those of the rank with the longest samples."""
+        if not length or self.moments is None:
+            return
+        if self.moments.mean.dim() > 1:
+            self.moments.grow(length)
+        if self._sums is None:
+            self._sums = ShiftedSums(self.moments.mean)
+        self._sums.grow(self.moments.mean.shape[0])
+
+    def first_shift(self) -> Tensor | None:
+        """Before the first merge: the mean about which this rank took its sums."""
+        first = self._sums is not None and self.moments is not None and not self.moments.updates
+        return self._sums.shift if first and self._sums is not None else None
+
+    def rebase(self, shift: Tensor) -> None:
+        """Express the sums about a shift that all ranks share."""
+        if self._sums is not None:
+            self._sums.rebase(shift)
+
+    def sums(self) -> list[Tensor]:
+        """The sums for the moments, to be added over ranks in place."""
+        return [] if self._sums is None else [self._sums.first, self._sums.second, self._sums.size]
+
+    def counts(self) -> list[Tensor]:
+        """The counts for the threshold, likewise."""
+        if self._sums is None or self.moments is None or self.moments.updates < self.config.late_start:
+            return []
+        return self.threshold.pending()
+
+    def finite(self) -> Tensor | None:
+        """Whether all that was gathered is finite, 0-dim; None when nothing was."""
+        return None if self._sums is None else (self._sums.first.sum() + self._sums.second.sum()).isfinite()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs, between optimizer steps."""
+        moments = self.moments.state_dict() if self.moments is not None and self.moments.updates else None
+        return {"updates": self.updates, "moments": moments, "threshold": self.threshold.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Take over a saved state."""
+        self.drop()
+        self.updates = state["updates"]
+        self.threshold = self._new_threshold(device)
+        self.threshold.load_state_dict(state["threshold"])
+        self.moments = None
+        if state["moments"] is not None:
+            self.moments = self._new_moments(state["moments"]["mean"].shape, device)
+            self.moments.load_state_dict(state["moments"])
+
+    def _new_threshold(self, device: torch.device | None) -> Selection:
+        config = self.config
+        if config.recipe.selection == "exact":
+            return ExactTopK(config.rate, config.top_k, device)
+        return MovingThreshold(config.rate, config.warmup, device, exact=config.scope == "micro_batch")
+
+    def _new_moments(self, shape: torch.Size, device: torch.device) -> RunningMoments:
+        return RunningMoments(shape, self.config.forget_after, device, self.config.count_offset)
+
+    def _gather(self, values: Tensor) -> RunningMoments:
+        samples = self._samples(values)
+        if self.moments is None:
+            self.moments = self._new_moments(samples.shape[1:], values.device)
+            self.threshold = self._new_threshold(values.device)
+        moments = self.moments
+        known, found = moments.mean.shape, samples.shape[1:]
+        if len(found) != len(known) or found[min(1, len(found) - 1) :] != known[min(1, len(known) - 1) :]:
+            raise ValueError(
+                f"{self.name} gave outputs of shape {list(found)} per sample after {list(known)}: only the number of "
+                f"positions, the first of at least two dimensions, may change; neurons=channel pools all positions"
+            )
+        if self._sums is None:
+            self._sums = ShiftedSums(moments.mean if moments.updates else samples.mean(0))
+        if len(found) > 1:
+            moments.grow(found[0])
+        self._sums.grow(moments.mean.shape[0])
+        self._sums.add(samples)
+        return moments
+
+    def _select(self, values: Tensor, ready: Tensor) -> tuple[Rule, Tensor, Tensor]:
+        assert self.moments is not None
+        var, seen = self.moments.var, self.moments.count > 0
+        typical = var.sum() / (seen.sum() * (var.numel() // seen.numel())).clamp_min(1)
+        # A position that was not there in enough updates scores 0.
+        inverse = inverse_spread(var, self.config.compensation, typical) * ready
+        rule = Rule(self._broadcast(self.moments.mean, values), self._broadcast(inverse, values), self.threshold.tau)
+        deviation, scores = rule.scores(values)
+        rule = replace(rule, limit=self.threshold.limit(scores))
+        mask = scores > rule.limit
+        ready = ready[: values.shape[1]]
+        self.threshold.record(scores, rule.limit, mask, ready.sum() * (values.numel() // ready.numel()))
+        return rule, deviation, mask
+
+    def _merge(self) -> None:
+        if self._sums is not None and self.moments is not None:
+            self.moments.merge(*self._sums.moments())
+            self._sums = None
+
+    def _end_selection(self) -> None:
+        selecting = self.threshold.ready
+        counts = self.threshold.step()
+        self.selected_share = counts[0] / counts[1] if selecting else torch.tensor(torch.nan)
+
+    def _samples(self, values: Tensor) -> Tensor:
+        """One row per sample of a neuron: [batch, *shape], or [batch x positions, channels] when pooled."""
+        if self.config.neurons == "position":
+            return values.float()
+        return values.float().movedim(self.config.channel_dim, -1).flatten(0, -2)
+
+    def _broadcast(self, statistic: Tensor, values: Tensor) -> Tensor:
+        if self.config.neurons == "position":
+            return statistic[: values.shape[1]]
+        shape = [1] * values.dim()
+        shape[self.config.channel_dim] = -1
+        return statistic.view(shape)
+
+
+def share(taps: Sequence[Statistics], more: Sequence[Tensor]) -> None:
+    """Give every rank the sums of all ranks; every rank must call it.
+
+    Ranks may have seen sequences of other lengths, or nothing at all. Before the first merge each has its
+    sums about its own mean, and a common one must be found first.
+
+    Args:
+        taps: the same ones on each rank.
+        more: tensors that are added up with them, in place.
+
+    Raises:
+        RuntimeError: on all ranks, when one has never seen outputs that another has.
+    """
+    if world_size() > 1:
+        _agree(taps)
+    counts = [] if any(tap.config.scope == "micro_batch" for tap in taps) else [c for tap in taps for c in tap.counts()]
+    sum_over_ranks([*(tensor for tap in taps for tensor in tap.sums()), *counts, *more])
+
+
+def _agree(taps: Sequence[Statistics]) -> None:
+    lengths = largest_over_ranks([value for tap in taps for value in (tap.gathered(), int(tap.moments is None))])
+    for tap, length, unknown in zip(taps, lengths[::2], lengths[1::2], strict=True):
+        if length and unknown:
+            raise RuntimeError(f"{tap.name} has run on some ranks but not on all; each needs data in the first update")
+        tap.prepare(length)
+    first = [(tap, shift / world_size()) for tap in taps if (shift := tap.first_shift()) is not None]
+    sum_over_ranks([shift for _, shift in first])
+    for tap, shift in first:
+        tap.rebase(shift)
+
+
+def require_finite(taps: Sequence[Statistics]) -> None:
+    """Refuse outputs that are not finite, before they reach the statistics; waits for the device.
+
+    Raises:
+        FloatingPointError: names the first such block; all that was gathered has been dropped.
+    """
+    checks = [(tap, finite) for tap in taps if (finite := tap.finite()) is not None]
+    verdicts = torch.stack([finite for _, finite in checks]).tolist() if checks else []
+    for (tap, _), fine in zip(checks, verdicts, strict=True):
+        if not fine:
+            for each in taps:
+                each.drop()
+            raise FloatingPointError(
+                f"{tap.name} gave NaN or infinite outputs in update {tap.updates + 1}; "
+                f"its statistics are those of before. Look for a learning rate that is too high, or resume from the "
+                f"last checkpoint with other settings"
+            )
