@@ -30,9 +30,8 @@ def with_hidden_states(output: Any, states: Tensor) -> Any:
         changed = copy.copy(output)
         changed[place] = states
         return changed
-    changed = list(output)
-    changed[place] = states
-    return type(output)(*changed) if hasattr(output, "_fields") else type(output)(changed)
+    items = [states, *output[1:]]
+    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
 
 
 def _place(output: Any) -> Any:

@@ -37,7 +37,7 @@ def settings_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         (["inhibition.rate=2"], "inhibition: rate must lie in (0, 1), not 2"),
         (["inhibition.weight=null"], "inhibition: weight: method l2e needs one (published: 1e-11 for 70M"),
         (["inhibition.blocks=[4]"], "blocks: [4] lie outside the model, whose blocks are 0 to 3"),
-        (["inhibition.blocks=middle"], "blocks must be one of middle-2, middle-third, top-bottom"),
+        (["inhibition.blocks=middle"], "blocks must be one of middle-2, middle-third, middle-4, top-bottom"),
         (["training.micro_batch_size=3"], "training.micro_batch_size: a batch of 8 does not divide into 3"),
         (["training.precision=fp8"], "training.precision: input should be 'fp32', 'bf16' or 'fp16', not \"fp8\""),
         (["training.precision=bf16", "deepspeed=zero0"], "bf16 needs deepspeed=zero1 or higher"),

@@ -130,12 +130,9 @@ def test_the_split_of_a_batch_changes_nothing_but_rounding(parts: int) -> None:
     two = l2e.attach(split, weight=0.05, **SETTINGS)
     assert train(whole, one, batches(8)) == pytest.approx(train(split, two, batches(8), parts), rel=1e-5)
     for index in (1, 2):
-        assert one.taps[index].statistics.threshold.value == pytest.approx(
-            two.taps[index].statistics.threshold.value, abs=1e-4
-        )
-        torch.testing.assert_close(
-            one.taps[index].statistics.moments.var, two.taps[index].statistics.moments.var, rtol=1e-4, atol=1e-6
-        )
+        a, b = one.taps[index].statistics, two.taps[index].statistics
+        assert a.threshold.value == pytest.approx(b.threshold.value, abs=1e-4)
+        torch.testing.assert_close(a.moments.var, b.moments.var, rtol=1e-4, atol=1e-6)
     for a, b in zip(whole.parameters(), split.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
