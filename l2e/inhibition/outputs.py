@@ -36,9 +36,9 @@ def with_hidden_states(output: Any, states: Tensor) -> Any:
 
 def _place(output: Any) -> Any:
     if isinstance(output, MutableMapping):
-        named = [key for key in _KEYS if key in output]
         tensors = [key for key, value in output.items() if isinstance(value, Tensor)]
-        return next(iter(named + tensors), None)
-    if isinstance(output, tuple | list) and output:
+        if tensors:
+            return next((key for key in _KEYS if key in tensors), tensors[0])
+    elif isinstance(output, tuple | list) and output:
         return 0
     raise TypeError(f"a tapped block returned {type(output).__name__}, which holds no hidden states")

@@ -1,7 +1,5 @@
 """One tapped block: what is done to its selected outputs, forwards, backwards and when recomputed."""
 
-import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +29,6 @@ class Pass:
     scale: Tensor | None = None
     """Gradient of the loss with respect to this pass's penalty, where autograd cannot bring it here."""
 
-    done: bool = False
-    """Whether its backward pass has run."""
-
 
 class Tap:
     """A tapped block.
@@ -54,7 +49,7 @@ class Tap:
         self.weight: Tensor | float = config.weight or 0.0
         self.strength = torch.tensor(torch.nan)
         self._penalties: list[Tensor] = []
-        self._passes: list[Callable[[], Pass | None]] = []  # linked by autograd: held only as long as their graph
+        self._linked: list[Pass] = []  # by autograd, and not yet through their backward pass
         self._unlinked: list[Pass] = []
         self._build(torch.device("cpu"))
 
@@ -85,10 +80,7 @@ class Tap:
             return values
         rule, deviation, mask = observed
         run = Pass(rule, self.weight, 1 / len(values) if self.config.reduction == "sequence" else 1.0)
-        if linked:
-            self._passes.append(weakref.ref(run))
-        else:
-            self._unlinked.append(run)
+        (self._linked if linked else self._unlinked).append(run)
         if self.config.recipe.action == "deactivate":
             return self._deactivate(values, mask, run)
         penalty = run.weight * run.share * sum_of_logs(deviation, mask)
@@ -140,7 +132,7 @@ class Tap:
     def drop_passes(self) -> None:
         """Forget the forward passes of this update."""
         self._penalties.clear()
-        self._passes.clear()
+        self._linked.clear()
         self._unlinked.clear()
 
     def seed(self, seed: int) -> None:
@@ -182,10 +174,14 @@ class Tap:
         self.generator = torch.Generator(device) if self.config.stochastic_rounding else None
 
     def _deactivate(self, values: Tensor, mask: Tensor, run: Pass) -> Tensor:
-        result = deactivate(values, run.rule.mean, mask, self.config.deactivation)
-        if result.requires_grad:
-            result.register_hook(lambda grad: _finish(run))
-        return result
+        if values.requires_grad:
+            values = _Finish.apply(values, run, self)
+        return deactivate(values, run.rule.mean, mask, self.config.deactivation)
+
+    def finish(self, run: Pass) -> None:
+        """Forget a pass whose backward pass has run: it will not be recomputed."""
+        if run in self._linked:
+            self._linked.remove(run)
 
     def _recall(self) -> Pass | None:
         """The pass that is being recomputed; None when nothing was done to it.
@@ -194,18 +190,20 @@ class Tap:
         """
         if self._unlinked:
             return self._take_unlinked()
-        alive = [run for kept in self._passes if (run := kept()) is not None and not run.done]
-        if len(alive) > 1 and self.config.scope == "micro_batch" and self.config.recipe.action == "deactivate":
+        # A penalty's gradient is computed by the node of the first pass; only edited values must be right here.
+        matters = self.config.scope == "micro_batch" and self.config.recipe.action == "deactivate"
+        if len(self._linked) > 1 and matters:
             raise RuntimeError(_SEVERAL)
-        return alive[-1] if alive else None
+        return self._linked[-1] if self._linked else None
 
     def _take_unlinked(self) -> Pass:
         """For a reentrant checkpoint: a pass whose penalty is in the loss of this backward pass, if any is."""
         due = [run for run in self._unlinked if run.scale is not None] or self._unlinked
         if len(due) > 1 and (self.config.scope == "micro_batch" or any(r.scale is not due[0].scale for r in due)):
             raise RuntimeError(_SEVERAL)
-        self._unlinked.remove(due[-1])
-        return due[-1]
+        run = due[-1]
+        self._unlinked.remove(run)
+        return run
 
 
 _SEVERAL = (
@@ -214,8 +212,18 @@ _SEVERAL = (
 )
 
 
-def _finish(run: Pass) -> None:
-    run.done = True
+class _Finish(torch.autograd.Function):
+    """Nothing, but for telling the tap when a pass's backward pass is through."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, run: Pass, tap: Tap) -> Tensor:
+        ctx.run, ctx.tap = run, tap
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        ctx.tap.finish(ctx.run)
+        return grads[0], None, None
 
 
 class _AttachPenalty(torch.autograd.Function):
@@ -245,5 +253,5 @@ class _AttachPenalty(torch.autograd.Function):
         total = other.float() + run.weight * unit
         rounded = total.to(other.dtype) if tap.generator is None else round_at_random(total, other.dtype, tap.generator)
         tap.meter.add(unit, other, rounded, used)
-        run.done = True
+        tap.finish(run)
         return rounded, None, None, None
