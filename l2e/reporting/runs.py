@@ -69,11 +69,12 @@ class RunRecord:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether nothing was inhibited; a penalty of weight 0 only observes."""
+        """Whether nothing was inhibited; a penalty of weight or strength 0 only observes."""
         method = METHODS.get(str(self.setting("inhibition.method")))
         if method is None or method.action != "penalty":
             return method is METHODS["none"]
-        return self.setting("inhibition.weight") == 0 and self.setting("inhibition.strength") is None
+        strength = self.setting("inhibition.strength")
+        return (self.setting("inhibition.weight") if strength is None else strength) == 0
 
     @property
     def last_evaluated(self) -> int | None:

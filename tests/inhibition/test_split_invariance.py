@@ -23,9 +23,7 @@ from l2e.inhibition.moments import ShiftedSums
     spread=st.sampled_from([1e-2, 1.0, 30.0]),
     seed=st.integers(0, 10_000),
 )
-def test_any_partition_gives_the_moments_of_one_pass(
-    sizes: list[int], offset: float, spread: float, seed: int
-) -> None:
+def test_any_partition_gives_the_moments_of_one_pass(sizes: list[int], offset: float, spread: float, seed: int) -> None:
     values = offset + spread * np.random.default_rng(seed).standard_normal((sum(sizes), 3, 2))
     single = values.astype(np.float32)
     moments = RunningMoments([3, 2])
@@ -39,7 +37,9 @@ def test_any_partition_gives_the_moments_of_one_pass(
 
 
 @settings(max_examples=30, deadline=None)
-@given(lengths=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=6), seed=st.integers(0, 99))
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=6), seed=st.integers(0, 99)
+)
 def test_each_position_has_the_moments_of_the_sequences_that_reach_it(
     lengths: list[tuple[int, int]], seed: int
 ) -> None:

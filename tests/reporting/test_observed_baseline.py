@@ -19,6 +19,7 @@ def test_a_penalty_of_weight_zero_is_a_baseline() -> None:
 
 def test_a_weight_of_zero_that_is_not_used_makes_no_baseline() -> None:
     assert not record(method="l2e", weight=0.0, strength=0.01).is_baseline
+    assert record(method="l2e", weight=1e-4, strength=0.0).is_baseline
     assert not record(method="memel", weight=0.0).is_baseline
     assert not record(method="dropout").is_baseline
 

@@ -1,0 +1,1 @@
+"""Studies of the method on networks small enough to measure everything."""
