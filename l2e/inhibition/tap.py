@@ -41,13 +41,14 @@ class Tap:
         statistics: moments and threshold of its outputs.
         weight: factor of the penalty in this update.
         strength: |penalty gradient| / |gradient of the rest of the loss| of the last update.
+        absorbed: share of the selected outputs whose gradient the precision left unchanged, likewise.
     """
 
     def __init__(self, config: InhibitionConfig, name: str) -> None:
         self.config = config
         self.statistics = Statistics(config, name)
         self.weight: Tensor | float = config.weight or 0.0
-        self.strength = torch.tensor(torch.nan)
+        self.strength = self.absorbed = torch.tensor(torch.nan)
         self._penalties: list[Tensor] = []
         self._linked: list[Pass] = []  # by autograd, and not yet through their backward pass
         self._unlinked: list[Pass] = []
@@ -118,6 +119,8 @@ class Tap:
         self.statistics.step()
         self.meter.step()
         self.strength = self.weight * self.meter.ratio
+        # A weight of 0 adds nothing that could be lost.
+        self.absorbed = torch.where(torch.as_tensor(self.weight) > 0, self.meter.absorbed, torch.nan)
         if self.control is not None:
             self.control.step(self.meter.ratio, self.statistics.updates)
             self.weight = self.control.weight
@@ -144,7 +147,7 @@ class Tap:
         """Of the last update; NaN before a value exists. See `Inhibition.metrics`."""
         found = {"threshold": self.statistics.threshold.value, "selected": float(self.statistics.selected_share)}
         if self.config.recipe.action == "penalty":
-            found |= {"strength": float(self.strength), "absorbed": float(self.meter.absorbed)}
+            found |= {"strength": float(self.strength), "absorbed": float(self.absorbed)}
         if self.control is not None:
             found["weight"] = float(self.weight)
         return found

@@ -1,0 +1,103 @@
+"""Settings of the overhead benchmark."""
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+
+from l2e.benchmarks.workload import DTYPES
+from l2e.inhibition import InhibitionConfig, select_blocks
+from l2e.models import pythia_size
+
+
+def all_methods() -> list[str]:
+    """Every method that `attach` knows."""
+    return list(get_args(get_type_hints(InhibitionConfig)["method"]))
+
+
+@dataclass(kw_only=True)
+class OverheadConfig:
+    """What is trained, with which methods, for how long."""
+
+    kind: Literal["overhead"] = "overhead"
+
+    model: str = "pythia-14m"
+    """One of the Pythia sizes, or `tiny`."""
+
+    batch_size: int = 8
+    """Sequences of a step: one micro-batch."""
+
+    seq_length: int = 512
+    """Tokens of a sequence."""
+
+    methods: list[str] = field(default_factory=all_methods)
+    """What is held against `none`. `none` itself among them shows the noise: its ratio should be 1."""
+
+    rounds: int = 10
+    """Timings of each method."""
+
+    steps: int | None = None
+    """Steps of a timing; null: as many as fill a second."""
+
+    untimed_steps: int = 1
+    """Steps before each timing, at least 0."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of weights, activations and the optimizer."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes the GPU if there is one."""
+
+    threads: int | None = None
+    """Threads of torch on a CPU; null leaves them as they are."""
+
+    blocks: str | list[int] = "middle-2"
+    """Tapped blocks."""
+
+    weight: float = 1e-11
+    """Of the penalty; 0 would leave the penalty out."""
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "seq_length", "rounds", "steps", "threads"):
+            value = getattr(self, key)
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{key} must be a whole number, at least 1, not {value}")
+        if not (isinstance(self.untimed_steps, int) and self.untimed_steps >= 0):
+            raise ValueError(f"untimed_steps must be a whole number, at least 0, not {self.untimed_steps}")
+        if self.precision not in DTYPES:
+            raise ValueError(f"precision must be one of {', '.join(DTYPES)}, not {self.precision!r}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be one of auto, cpu, cuda, not {self.device!r}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: torch sees no GPU here; take cpu")
+        if not self.weight > 0:
+            raise ValueError(f"weight must be above 0, or there is no penalty to time, not {self.weight}")
+        select_blocks(pythia_size(self.model).layers, self.blocks)
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        if not isinstance(self.methods, list) or not self.methods or len(set(self.methods)) != len(self.methods):
+            raise ValueError(f'methods must be a list such as ["none", "l2e"], each once, not {self.methods!r}')
+        for method in self.methods:
+            if method not in all_methods():
+                raise ValueError(f"methods: each must be one of {', '.join(all_methods())}, not {method!r}")
+
+
+def parse_arguments(arguments: list[str]) -> OverheadConfig:
+    """Settings from `key=value`, the values as JSON or plain words; ValueError names what is wrong."""
+    known = {item.name for item in fields(OverheadConfig)}
+    given: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in known:
+            raise ValueError(f"{argument}: give key=value with a key of {', '.join(sorted(known))}")
+        given[key] = _value(value)
+    return OverheadConfig(**given)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

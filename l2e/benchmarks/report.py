@@ -1,0 +1,45 @@
+"""What every benchmark says at its end."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = ("l2e", "torch", "transformers", "deepspeed", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if torch.version.cuda:
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """E.g. "cuda: NVIDIA H200" or "cpu: AMD EPYC, 2 threads"."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    return f"cpu: {_processor()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """The last line of a benchmark: one JSON object."""
+    print(json.dumps(result, allow_nan=False), flush=True)
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,28 @@
+"""Run one benchmark; the entry of scripts/benchmark.py."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from l2e.benchmarks import overhead
+from l2e.benchmarks.overhead_config import OverheadConfig
+from l2e.benchmarks.report import print_result
+from l2e.cli.logs import quieten_libraries, start_logging
+from l2e.settings import build_settings
+
+RUN = {"overhead": overhead.run}
+"""What runs a benchmark, by the `kind` of its settings."""
+
+
+@dataclass(kw_only=True)
+class BenchmarkConfig:
+    """Which benchmark, with its settings; a further one joins the union and `RUN`."""
+
+    benchmark: OverheadConfig
+
+
+def run(tree: dict[str, Any], overrides: list[str]) -> None:
+    """Measure, and end with one line of JSON."""
+    config = build_settings(BenchmarkConfig, tree).benchmark
+    start_logging()
+    quieten_libraries()
+    print_result(RUN[config.kind](config))
