@@ -119,9 +119,10 @@ class Tap:
         self.statistics.step()
         self.meter.step()
         self.strength = self.weight * self.meter.ratio
-        # A weight of 0 adds nothing that could be lost.
-        self.absorbed = torch.where(torch.as_tensor(self.weight) > 0, self.meter.absorbed, torch.nan)
+        self.absorbed = self.meter.absorbed
         if self.control is not None:
+            # A weight of 0 adds nothing that could be lost.
+            self.absorbed = torch.where(self.control.weight > 0, self.absorbed, torch.nan)
             self.control.step(self.meter.ratio, self.statistics.updates)
             self.weight = self.control.weight
         self.drop_passes()
