@@ -5,7 +5,7 @@ COMMA := ,
 PYTHON := $(VENV)/bin/python
 SETUP := $(VENV)/.ready
 
-.PHONY: help setup demo seeds readme-figures test test-all checks format clean
+.PHONY: help setup demo seeds strength decrease-ratio readme-figures test test-all checks format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,16 @@ seeds: $(SETUP)  ## The demo with three seeds, a report for each pair (docs/resu
 	    'name=demo-weight$${inhibition.weight}-seed$${seed}'
 	for seed in $(SEEDS); do $(PYTHON) scripts/report.py output=runs/demo-seed$$seed \
 	    runs=[runs/demo-weight0-seed$$seed,runs/demo-weight0.0001-seed$$seed] || exit; done
+
+STRENGTHS := 0 0.003 0.01 0.03 0.1 0.3 1
+strength: $(SETUP)  ## The demo with the strength held at seven values, three seeds each: the figures of docs/strength.md
+	$(PYTHON) scripts/pretrain.py runs_dir=runs/strength evaluation.enabled=false \
+	    'name=strength$${inhibition.strength}-seed$${seed}' \
+	    inhibition.strength=$(subst $() ,$(COMMA),$(STRENGTHS)) seed=$(subst $() ,$(COMMA),$(SEEDS)) -m
+	$(PYTHON) scripts/studies/strength.py --runs runs/strength --output docs/figures
+
+decrease-ratio: $(SETUP)  ## MEmeL's Table 4 on a small network, ten seeds (docs/results/decrease-ratio.md)
+	$(PYTHON) scripts/studies/decrease_ratio.py --seeds 10 --output docs/results/decrease-ratio.md
 
 readme-figures: demo  ## Draw the README's figure anew
 	cp runs/demo/figures/threshold.png docs/figures/demo-threshold.png

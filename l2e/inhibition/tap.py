@@ -253,7 +253,7 @@ class _AttachPenalty(torch.autograd.Function):
             scale = run.scale
         deviation, mask = run.rule.select(values)
         used = mask & (deviation != 0)
-        unit = torch.where(used, 2 * run.share * scale / torch.where(used, deviation, 1.0), 0.0)
+        unit = 2 * run.share * scale / torch.where(used, deviation, torch.inf)  # 0 where nothing is selected
         total = other.float() + run.weight * unit
         rounded = total.to(other.dtype) if tap.generator is None else round_at_random(total, other.dtype, tap.generator)
         tap.meter.add(unit, other, rounded, used)
