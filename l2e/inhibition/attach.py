@@ -50,12 +50,14 @@ class Inhibition:
 
     Attributes:
         taps: by index of the block, or by its path where blocks are named by path.
+        paths: where in the model each tapped module lies, by the same key.
         updates: optimizer steps done.
     """
 
     def __init__(self, model: nn.Module, config: InhibitionConfig) -> None:
         self.config = config
         self.taps: dict[int | str, Tap] = {}
+        self.paths: dict[int | str, str] = {}
         self.updates = 0
         self._interrupted = False
         self._undo: list[Callable[[], None]] = []
@@ -68,6 +70,8 @@ class Inhibition:
             self._undo = drop_everywhere(model, config.dropout)
             return
         modules = tapped_modules(model, config.blocks, config.stack)
+        names = {id(module): path for path, module in model.named_modules()}
+        self.paths = {key: names[id(module)] for key, module in modules.items()}
         if config.recipe.action == "dropout":
             self._undo = drop_at(modules.values(), config.dropout)
             return

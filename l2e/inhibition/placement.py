@@ -56,27 +56,46 @@ def tapped_modules(
         ValueError: there is nothing at a path, or no list of blocks, or see `select_blocks`.
     """
     if not isinstance(blocks, str) and all(isinstance(block, str) for block in blocks) and blocks:
-        return {path: _at(model, str(path), "blocks") for path in blocks}
+        return _distinct({path: _at(model, str(path), "blocks") for path in blocks}, len(blocks))
     found = _at(model, stack, "stack") if stack is not None else find_blocks(model)
     if not isinstance(found, nn.ModuleList | nn.Sequential):
         raise ValueError(f"stack: {stack} is a {type(found).__name__}, not a ModuleList or Sequential of blocks")
-    return {index: found[index] for index in select_blocks(len(found), blocks)}  # type: ignore[arg-type]
+    indices = select_blocks(len(found), blocks)  # type: ignore[arg-type]
+    return _distinct({index: found[index] for index in indices}, len(indices))
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList | nn.Sequential:
     """The model's list of blocks: the list of modules of one class that holds the most parameters.
 
     Raises:
-        ValueError: there is no such list.
+        ValueError: there is no such list, or it is one of several alike (the heads of a block, experts).
     """
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList | nn.Sequential)]
-    stacks = [stack for stack in lists if len(stack) > 1 and len({type(block) for block in stack}) == 1]
+    lists = {
+        path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.Sequential)
+    }
+    stacks = {path: s for path, s in lists.items() if len(s) > 1 and len({type(block) for block in s}) == 1}
     if not stacks:
         raise ValueError(
             f"found no list of blocks in {type(model).__name__}: name it with stack=..., or name the modules "
             f"themselves with blocks=[path, ...]"
         )
-    return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()))
+    path = max(stacks, key=lambda path: sum(p.numel() for p in stacks[path].parameters()))
+    for outer, holder in lists.items():
+        inside = path != outer and path.startswith(f"{outer}." if outer else "")
+        element = path[len(outer) :].lstrip(".").split(".")[0] if inside else ""
+        if element and sum(type(other) is type(holder.get_submodule(element)) for other in holder) > 1:
+            raise ValueError(
+                f"found no one list of blocks in {type(model).__name__}: {path} is one of several alike, and "
+                f"{outer or 'the model'} holds modules of several classes; name the list with stack=..., or the "
+                f"modules themselves with blocks=[path, ...]"
+            )
+    return stacks[path]
+
+
+def _distinct(modules: dict[int | str, nn.Module], asked: int) -> dict[int | str, nn.Module]:
+    if len({id(module) for module in modules.values()}) < asked:
+        raise ValueError(f"blocks names a module twice: {list(modules)}")
+    return modules
 
 
 def _at(model: nn.Module, path: str, key: str) -> nn.Module:

@@ -166,6 +166,8 @@ class Statistics:
         return RunningMoments(shape, self.config.forget_after, device, self.config.count_offset)
 
     def _gather(self, values: Tensor) -> RunningMoments:
+        if values.dim() < 2:
+            raise ValueError(f"{self.name} gave outputs of shape {list(values.shape)}; expected [batch, ..., neurons]")
         samples = self._samples(values)
         if self.moments is None:
             self.moments = self._new_moments(samples.shape[1:], values.device)

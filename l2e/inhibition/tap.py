@@ -49,6 +49,8 @@ class Tap:
         self.statistics = Statistics(config, name)
         self.weight: Tensor | float = config.weight or 0.0
         self.strength = self.absorbed = torch.tensor(torch.nan)
+        self._copies = False  # whether the model changes these outputs in place
+        self._watched: tuple[Tensor, int] | None = None
         self._penalties: list[Tensor] = []
         self._linked: list[Pass] = []  # by autograd, and not yet through their backward pass
         self._unlinked: list[Pass] = []
@@ -78,6 +80,7 @@ class Tap:
             self.load_state_dict(self.state_dict(), values.device)
         observed = self.statistics.observe(values.detach())
         if observed is None or not self.inhibits:
+            self._watched = (values, values._version)
             return values
         rule, deviation, mask = observed
         run = Pass(rule, self.weight, 1 / len(values) if self.config.reduction == "sequence" else 1.0)
@@ -86,7 +89,7 @@ class Tap:
             return self._deactivate(values, mask, run)
         penalty = run.weight * run.share * sum_of_logs(deviation, mask)
         if linked:
-            values, penalty = _AttachPenalty.apply(values, penalty, run, self)
+            values, penalty = self._attach(values, penalty, run)
         self._penalties.append(penalty)
         return values
 
@@ -102,10 +105,11 @@ class Tap:
         run.rule = self.statistics.renew(run.rule, values.detach())
         if self.config.recipe.action == "deactivate":
             return self._deactivate(values, run.rule.select(values.detach())[1], run)
-        return _AttachPenalty.apply(values, values.new_zeros((), dtype=torch.float32), run, self)[0]
+        return self._attach(values, values.new_zeros((), dtype=torch.float32), run)[0]
 
     def take_penalty(self) -> tuple[Tensor | None, list[Pass]]:
         """The penalty since the last call, and the passes to which autograd does not link it."""
+        self._look_for_changes()
         penalties, self._penalties = self._penalties, []
         if not penalties:
             return None, []
@@ -116,6 +120,7 @@ class Tap:
 
     def step(self) -> None:
         """End an update; what was gathered has been summed over the ranks."""
+        self._look_for_changes()
         self.statistics.step()
         self.meter.step()
         self.strength = self.weight * self.meter.ratio
@@ -156,12 +161,13 @@ class Tap:
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, between updates."""
         control = self.control.state_dict() if self.control is not None else None
-        return {"statistics": self.statistics.state_dict(), "control": control}
+        return {"statistics": self.statistics.state_dict(), "control": control, "copies": self._copies}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Take over a saved state."""
         self.drop()
         self._build(device)
+        self._copies = state["copies"]
         self.statistics.load_state_dict(state["statistics"], device)
         if self.control is not None and state["control"] is not None:
             self.control.load_state_dict(state["control"])
@@ -176,6 +182,21 @@ class Tap:
         if self.control is not None:
             self.weight = self.control.weight
         self.generator = torch.Generator(device) if self.config.stochastic_rounding else None
+
+    def _attach(self, values: Tensor, penalty: Tensor, run: Pass) -> tuple[Tensor, Tensor]:
+        result, penalty = _AttachPenalty.apply(values, penalty, run, self)
+        return result.clone() if self._copies else result, penalty
+
+    def _look_for_changes(self) -> None:
+        """Whether the model changed the outputs of the last pass in place (`x += ...`, ReLU(inplace=True)).
+
+        PyTorch refuses that on what a custom function returns, and the saved outputs must stay as they are:
+        such a model goes on with copies. The first updates only gather, so it is known in time.
+        """
+        if self._watched is not None:
+            values, version = self._watched
+            self._copies |= values._version != version
+            self._watched = None
 
     def _deactivate(self, values: Tensor, mask: Tensor, run: Pass) -> Tensor:
         if values.requires_grad:

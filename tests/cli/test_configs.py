@@ -6,6 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from l2e.cli.benchmark import BenchmarkConfig
 from l2e.cli.evaluate import EvaluateConfig
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.report import ReportConfig
@@ -64,6 +65,7 @@ def test_the_pythia_recipe_is_the_published_one() -> None:
 def test_other_scripts() -> None:
     build_settings(ReportConfig, tree("report", "runs=[a]", "output=b"))
     build_settings(EvaluateConfig, tree("evaluate", "path=a", "output=b"))
+    build_settings(BenchmarkConfig, tree("benchmark", "benchmark=overhead"))
 
 
 def test_the_name_comes_from_the_settings() -> None:

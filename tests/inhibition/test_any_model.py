@@ -16,6 +16,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutput
 
 import l2e
@@ -178,12 +179,22 @@ class ConvGRU(nn.Module):
         super().__init__()
         self.cell = Cell(2, 6)
         self.head = nn.Conv2d(6, 2, 1)
+        self.settings: dict[str, bool] | None = None
+
+    def gradient_checkpointing_enable(self, settings: dict[str, bool]) -> None:
+        self.settings = settings  # each time step a checkpoint of its own
+
+    def step(self, frame: Tensor, state: Tensor) -> Tensor:
+        if self.settings is None or not self.training:
+            return self.cell(frame, state)
+        return checkpoint(self.cell, frame, state, **self.settings)
 
     def forward(self, frames: Tensor) -> Tensor:
-        state = frames.new_zeros(len(frames), 6, *frames.shape[-2:])
+        # A reentrant checkpoint needs an input with gradients, in the first time step too.
+        state = frames.new_zeros(len(frames), 6, *frames.shape[-2:]).requires_grad_()
         told = []
         for frame in frames.unbind(1):
-            state = self.cell(frame, state)
+            state = self.step(frame, state)
             told.append(self.head(state))
         return torch.stack(told, 1)
 
@@ -289,6 +300,8 @@ CASES = {
     "Swin": SWIN,
     "ConvGRU": GRU,
     "ConvGRU, channels": replace(GRU, settings={**GRU.settings, "neurons": "channel", "channel_dim": 1}),
+    "ConvGRU, checkpoint": replace(GRU, reentrant=False),
+    "ConvGRU, reentrant": replace(GRU, reentrant=True),
     **{f"Sequential of {name}": sequential(packing) for name, packing in PACKINGS.items()},
 }
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
@@ -516,6 +529,26 @@ def test_memel_equals_the_formulas_and_reverses_what_the_next_module_sends_back(
         plain.step()
 
 
+def test_under_scope_micro_batch_each_time_step_is_an_update() -> None:
+    case = GRU
+    model, given, got = ConvGRU(), [], []
+    model.cell.candidate.register_forward_hook(lambda module, args, output: given.append(output))
+    case.attach(model, "memel", top_k=TOP_K, scope="micro_batch")
+    model.cell.mix.register_forward_pre_hook(lambda module, args: got.append(args[2]))
+    case.seeded(model, batches(case, 1)[0])
+    assert len(given) == 4
+    plain = Plain(case)
+    for z, z_next in zip(given, got, strict=True):
+        if plain.seen["cell.candidate"]:
+            mask = plain.largest("cell.candidate", z)
+            mean, _ = plain.mean_and_score("cell.candidate", z)
+            assert torch.equal(z != z_next, mask)
+            torch.testing.assert_close(z_next, torch.where(mask, mean, z))
+        else:
+            assert torch.equal(z, z_next)
+        plain.seen["cell.candidate"].append(z.detach())
+
+
 @pytest.mark.parametrize("method", ["l2e", "memel"])
 @any_case
 def test_evaluation_mode_is_the_untouched_model_bitwise(case: Case, method: str) -> None:
@@ -576,7 +609,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "other-models.md").read_text()
 
 
 @pytest.mark.parametrize(
-    ("block", "taps"), enumerate([[4, 5, 6, 7], [1, 2, 3, 4], ["cell.candidate"]]), ids=["BERT", "Swin", "ConvGRU"]
+    ("block", "taps"),
+    list(enumerate([[4, 5, 6, 7], [1, 2, 3, 4], ["cell.candidate"]])),
+    ids=["BERT", "Swin", "ConvGRU"],
 )
 def test_the_pages_blocks_run_and_inhibit(block: int, taps: list[Key], capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)

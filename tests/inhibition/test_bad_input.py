@@ -219,6 +219,35 @@ def test_modules_that_are_not_there() -> None:
         l2e.attach(Network(), stack="blocks.0.0", weight=0.1)
 
 
+def test_a_list_inside_the_blocks_is_not_taken_for_the_blocks() -> None:
+    class WithHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    model = nn.Sequential(nn.Linear(8, 8), *(WithHeads() for _ in range(3)), nn.LayerNorm(8))
+    with pytest.raises(ValueError, match=r"1\.heads is one of several alike"):
+        l2e.attach(model, weight=0.1)
+    found = l2e.attach(model, blocks=[1, 3], stack="", weight=0.1)
+    assert found.paths == {1: "1", 3: "3"}
+    assert l2e.attach(Network(), weight=0.1).paths == {1: "blocks.1", 2: "blocks.2"}
+
+
+def test_one_module_under_two_names_is_refused() -> None:
+    shared = nn.Linear(8, 8)
+    with pytest.raises(ValueError, match="names a module twice"):
+        l2e.attach(nn.Sequential(shared, shared), weight=0.1)
+    with pytest.raises(ValueError, match="names a module twice"):
+        l2e.attach(Network(), blocks=["blocks.0", "blocks.0"], weight=0.1)
+
+
+def test_outputs_without_neurons_are_refused() -> None:
+    model = nn.Sequential(nn.Flatten(0), nn.Flatten(0))
+    l2e.attach(model, blocks=[0], weight=0.1)
+    with pytest.raises(ValueError, match=r"block 0 gave outputs of shape \[3\]; expected \[batch"):
+        model(torch.randn(3, 1))
+
+
 def test_state_of_another_method_is_refused() -> None:
     _, one = trained()
     two = l2e.attach(Network(), "memel")

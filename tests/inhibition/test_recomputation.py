@@ -220,3 +220,28 @@ def test_removed_and_attached_again_continues() -> None:
     train(cut, three, batches(8)[4:])
     for a, b in zip(whole.parameters(), cut.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", [None, "not reentrant"])  # PyTorch refuses it on a reentrant checkpoint's output
+@pytest.mark.parametrize("method", ["l2e", "memel"])
+def test_outputs_that_the_model_changes_in_place(method: str, kind: str | None) -> None:
+    class InPlace(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                recompute = self.recompute is not None
+                out = checkpoint(block, x.requires_grad_(), use_reentrant=False) if recompute else block(x)
+                out += x
+                x = out
+            return x
+
+    plain, _ = result(method, kind)
+    model = InPlace(kind)
+    inhibition = l2e.attach(model, method, **SETTINGS, weight=0.05)
+    train(model, inhibition, batches(8)[:4])
+    state = inhibition.state_dict()
+    inhibition.remove()
+    again = l2e.attach(model, method, **SETTINGS, weight=0.05)  # a restart must know of it too
+    again.load_state_dict(state)
+    train(model, again, batches(8)[4:])
+    for one, two in zip(plain, model.parameters(), strict=True):
+        assert torch.equal(one, two)
