@@ -1,54 +1,13 @@
 import copy
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from small_networks import SETTINGS, Network, batches, train
 from torch import Tensor, nn
 
 import l2e
 from l2e.inhibition import RunningMoments, log_penalty, monosemanticity_score
-
-SETTINGS = {"late_start": 1, "warmup": 1, "rate": 0.1, "reduction": "sequence"}
-
-
-class Network(nn.Module):
-    """Four residual blocks of [batch, seq, hidden]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8)) for _ in range(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = x + block(x)
-        return x
-
-
-def batches(count: int, size: int = 12) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(size, 5, 8, generator=generator) for _ in range(count)]
-
-
-def train(model: nn.Module, inhibition: l2e.Inhibition, data: list[Tensor], parts: int = 1) -> list[float]:
-    """Plain gradient descent on the mean square, with accumulation over `parts` of each batch."""
-    losses = []
-    for batch in data:
-        model.zero_grad()
-        total = 0.0
-        for part in batch.chunk(parts):
-            loss = model(part).square().mean()
-            ((loss + inhibition.penalty()) / parts).backward()
-            total += loss.item() / parts
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter -= 0.05 * parameter.grad
-        inhibition.step()
-        losses.append(total)
-    return losses
 
 
 def test_weight_zero_gives_the_baselines_weights_bitwise() -> None:
@@ -260,43 +219,3 @@ def test_running_moments_of_the_tap_are_the_public_class() -> None:
     inhibition = l2e.attach(model, weight=0.1, **SETTINGS)
     model(batches(1)[0])
     assert isinstance(inhibition.taps[1].statistics.moments, RunningMoments)
-
-
-TWO_RANKS = """
-import sys, torch, torch.distributed as dist
-sys.path.insert(0, sys.argv[1])
-from test_attach import Network, SETTINGS, batches
-import l2e
-dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=int(sys.argv[3]), world_size=2)
-model = Network()
-inhibition = l2e.attach(model, weight=0.05, **SETTINGS)
-for batch in batches(8):
-    model.zero_grad()
-    loss = model(batch.chunk(2)[dist.get_rank()]).square().mean()
-    (loss + inhibition.penalty()).backward()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            dist.all_reduce(parameter.grad)
-            parameter -= 0.05 * parameter.grad / 2
-    inhibition.step()
-if dist.get_rank() == 0:
-    torch.save({"weights": model.state_dict(), "metrics": inhibition.metrics()}, sys.argv[4])
-dist.barrier()
-dist.destroy_process_group()  # without it gloo's thread may abort the process at its exit
-"""
-
-
-def test_two_ranks_equal_one(tmp_path: Path) -> None:
-    script = tmp_path / "ranks.py"
-    script.write_text(TWO_RANKS)
-    arguments = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "meet")]
-    processes = [subprocess.Popen([*arguments, str(rank), str(tmp_path / "out.pt")]) for rank in (0, 1)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    found = torch.load(tmp_path / "out.pt", weights_only=False)
-    model = Network()
-    inhibition = l2e.attach(model, weight=0.05, **SETTINGS)
-    train(model, inhibition, batches(8))
-    for name, parameter in model.state_dict().items():
-        torch.testing.assert_close(found["weights"][name], parameter, rtol=1e-4, atol=1e-6)
-    for name, value in inhibition.metrics().items():
-        assert found["metrics"][name] == pytest.approx(value, rel=1e-3)
