@@ -34,7 +34,8 @@ strength: $(SETUP)  ## The demo with the strength held at seven values, three se
 	$(PYTHON) scripts/pretrain.py runs_dir=runs/strength evaluation.enabled=false \
 	    'name=strength$${inhibition.strength}-seed$${seed}' \
 	    inhibition.strength=$(subst $() ,$(COMMA),$(STRENGTHS)) seed=$(subst $() ,$(COMMA),$(SEEDS)) -m
-	$(PYTHON) scripts/studies/strength.py --runs runs/strength --output docs/figures
+	$(PYTHON) scripts/studies/strength.py --runs runs/strength --output docs/figures \
+	    --page docs/results/strength.md
 
 decrease-ratio: $(SETUP)  ## MEmeL's Table 4 on a small network, ten seeds (docs/results/decrease-ratio.md)
 	$(PYTHON) scripts/studies/decrease_ratio.py --seeds 10 --output docs/results/decrease-ratio.md

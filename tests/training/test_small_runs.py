@@ -172,6 +172,39 @@ def test_a_killed_run_goes_on_from_its_restart_point(folder: Path) -> None:
         assert metrics(folder, "killed", key) == metrics(folder, "whole", key), key
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("inhibition=dropout",),
+        ("inhibition=dropout", "inhibition.dropout_at=everywhere"),
+        ("inhibition.strength=[[0,0.1],[12,0.01]]",),
+        ("training.precision=bf16", "inhibition.stochastic_rounding=true"),
+        ("inhibition=l2e_no_threshold", "inhibition.scope=micro_batch", "training.micro_batch_size=2"),
+    ],
+)
+def test_what_is_drawn_or_adapted_goes_on_exactly_after_a_restart(folder: Path, settings: tuple[str, ...]) -> None:
+    names = [f"{kind}-{'-'.join(settings)}".translate(str.maketrans("=.[],", "-----")) for kind in ("whole", "cut")]
+    for name in names:
+        pretrain(folder, name, "checkpoint.every=8", *settings)
+    run = folder / "runs" / names[1]
+    (run / "hf" / "step12").rename(run / "elsewhere")
+    assert "resumed after 8 updates" in pretrain(folder, names[1], "checkpoint.every=8", *settings)
+    assert_same_weights(weights(folder, names[0]), weights(folder, names[1]))
+    assert metrics(folder, names[0], "loss") == metrics(folder, names[1], "loss")
+    assert metrics(folder, names[0], "loss")[12] != metrics(folder, "none", "loss")[12]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["memel", "reverse_deactivation", "naive_a", "naive_b"])
+def test_the_other_methods_train_from_the_command_line(folder: Path, method: str) -> None:
+    pretrain(folder, method, f"inhibition={method}")
+    found = metrics(folder, method, "loss")
+    assert found[1] == metrics(folder, "none", "loss")[1]
+    assert found[12] != metrics(folder, "none", "loss")[12]
+    assert 0 < metrics(folder, method, "inhibition/block1/selected")[12] < 0.2
+
+
 def test_a_finished_run_is_not_trained_again(folder: Path) -> None:
     before = (folder / "runs" / "l2e" / "metrics.jsonl").read_bytes()
     assert "is trained already" in pretrain(folder, "l2e")
