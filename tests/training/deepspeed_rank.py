@@ -1,8 +1,9 @@
 """One process of the runs in test_inhibition_under_deepspeed.py: many small trainings, one after another.
 
-Started by torch.distributed.run with a JSON file of cases and a folder for what this rank saw.
+Started with a JSON file of cases and a folder for what this rank saw; several of it by torch.distributed.run.
 """
 
+import gc
 import json
 import sys
 from dataclasses import dataclass, field
@@ -18,18 +19,24 @@ from l2e.models import build_pythia
 from l2e.training.config import DeepSpeedConfig, TrainingConfig
 from l2e.training.loss import next_token_loss
 
-ACCUMULATION = 2
 UPDATES, BATCH, LENGTH, VOCABULARY = 6, 8, 16, 96
+ACCUMULATION = 2
 
-# Update 1 gathers, update 2 starts the threshold (or, by exact selection, already acts), the others inhibit.
-INHIBITION: dict[str, Any] = {"late_start": 1, "warmup": 1, "rate": 0.1, "reduction": "sequence", "forget_after": 3}
+# Update 1 gathers statistics, update 2 starts the threshold: l2e inhibits from update 3 on, memel from 2 on.
+INHIBITION: dict[str, Any] = {
+    "late_start": 1,
+    "warmup": 1,
+    "rate": 0.1,
+    "reduction": "sequence",
+    "forget_after": 3,
+}
 
 
 @dataclass(kw_only=True)
 class Case:
     """One training."""
 
-    method: Literal["none", "l2e", "memel"]
+    method: str
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the inhibition, besides `INHIBITION`."""
 
@@ -42,8 +49,11 @@ class Case:
     """Attach to the model before DeepSpeed sees it."""
 
     def training(self) -> TrainingConfig:
+        # AdamW divides by |gradient| + eps: with Pythia's eps of 1e-8 a gradient that is nothing but rounding
+        # (a bias of the attention's keys, say) would move its weight by the whole rate. With this one, a
+        # hundredth of the least gradients that count, a rounding error stays one.
         return TrainingConfig(
-            steps=UPDATES, batch_size=BATCH, seq_length=LENGTH, lr=2e-3, clip=1.0, precision=self.precision, eps=1e-5
+            steps=UPDATES, batch_size=BATCH, seq_length=LENGTH, lr=2e-3, eps=1e-5, clip=1.0, precision=self.precision
         )
 
     def model(self) -> nn.Module:
@@ -57,18 +67,21 @@ class Case:
 
 
 def rows() -> Tensor:
-    """Tokens [UPDATES, BATCH, LENGTH + 1]: walks in small steps, so that there is something to learn."""
-    generator = torch.Generator().manual_seed(5)
+    """Tokens [UPDATES, BATCH, LENGTH + 1]: walks in small steps, so that there is something to learn.
+
+    With this seed no score lies within 1.5e-5 of what decides on its selection, for every method tested (l2e:
+    3e-4, memel: 8e-5). So rounding, about 1e-7, selects no other output, which would be a real difference.
+    """
+    generator = torch.Generator().manual_seed(13)
     steps = torch.randint(0, 4, (UPDATES, BATCH, LENGTH + 1), generator=generator)
     starts = torch.randint(0, VOCABULARY, (UPDATES, BATCH, 1), generator=generator)
     return (starts + steps.cumsum(-1)) % VOCABULARY
 
 
 def run(case: Case, device: torch.device, rank: int, ranks: int) -> dict[str, Any]:
-    """Train under DeepSpeed on this rank's share of the rows; what the updates measured, and the last weights."""
+    """Train under DeepSpeed on this rank's share of the rows: what was measured, and what came of it."""
     from l2e.training.engine import Engine
 
-    torch.manual_seed(rank)
     model = case.model()
     early = case.attach(model) if case.attach_first else None
     micro = BATCH // (ranks * ACCUMULATION)
@@ -81,12 +94,13 @@ def run(case: Case, device: torch.device, rank: int, ranks: int) -> dict[str, An
         device=device,
     )
     inhibition = early or case.attach(model)
+    passes: list[None] = []  # through a tapped block, recomputations included
+    model.gpt_neox.layers[1].input_layernorm.register_forward_hook(lambda *_: passes.append(None))
     losses, norms, metrics = [], [], []
     engine.train()
     for batch in rows().to(device):
-        parts = batch.view(ACCUMULATION, ranks, micro, -1)[:, rank]
         total = 0.0
-        for tokens in parts:
+        for tokens in batch.view(ACCUMULATION, ranks, micro, -1)[:, rank]:
             loss = next_token_loss(engine.forward(tokens[:, :-1]), tokens[:, 1:])
             engine.backward(loss + inhibition.penalty())
             total += loss.item() / ACCUMULATION
@@ -97,8 +111,14 @@ def run(case: Case, device: torch.device, rank: int, ranks: int) -> dict[str, An
     with engine.whole_weights():
         weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     engine.close()
-    state = inhibition.state_dict()
-    return {"losses": losses, "norms": norms, "metrics": metrics, "weights": weights, "state": state}
+    return {
+        "losses": losses,
+        "norms": norms,
+        "metrics": metrics,
+        "weights": weights,
+        "taps": inhibition.state_dict()["taps"],
+        "passes": len(passes),
+    }
 
 
 def main(cases: Path, folder: Path) -> None:
@@ -107,11 +127,11 @@ def main(cases: Path, folder: Path) -> None:
 
     from l2e.training.engine import process_group
 
+    gc.freeze()  # DeepSpeed collects garbage at every start; not among all that was imported
     with process_group() as device:
         rank, ranks = dist.get_rank(), dist.get_world_size()
-        found = {
-            name: run(Case(**fields), device, rank, ranks) for name, fields in json.loads(cases.read_text()).items()
-        }
+        named = {name: Case(**fields) for name, fields in json.loads(cases.read_text()).items()}
+        found = {name: run(case, device, rank, ranks) for name, case in named.items()}
         torch.save(found, folder / f"rank{rank}.pt")
 
 
