@@ -3,7 +3,6 @@
 import atexit
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it had to guess
@@ -38,8 +38,7 @@ def start_processes() -> torch.device:
         if "RANK" in os.environ:
             dist.init_process_group(backend)
         else:
-            meeting = Path(tempfile.mkdtemp(prefix="l2e-")) / "group"
-            dist.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
             atexit.register(dist.destroy_process_group)
     deepspeed.init_distributed(auto_mpi_discovery=False)
     if not cuda:
@@ -99,6 +98,7 @@ class Engine:
         self.clip = training.clip
         self.model = model.to(device)
         self.stage = zero.stage
+        self._linear = F.linear
         self._engine, self.optimizer, _, _ = deepspeed.initialize(
             model=self.model,
             optimizer=build_optimizer(self.model, training),
@@ -154,8 +154,9 @@ class Engine:
             )
 
     def close(self) -> None:
-        """Release DeepSpeed's buffers and hooks."""
+        """Release DeepSpeed's buffers and hooks; stage 3 leaves its own linear in PyTorch's place."""
         self._engine.destroy()
+        F.linear = self._linear
 
     def _plain_norm(self) -> Tensor:
         """Without ZeRO, DeepSpeed reports no norm in fp32 (and reduces the gradients before its step)."""

@@ -206,3 +206,40 @@ def test_rounding_leaves_representable_and_overflowing_values() -> None:
     rounded = round_at_random(values, torch.float16)
     torch.testing.assert_close(rounded, values.to(torch.float16), equal_nan=True)
     assert round_at_random(values, torch.float32) is values
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_and_a_gradient_scaler_train_like_single_precision(dtype: torch.dtype) -> None:
+    found = {}
+    for kind in (torch.float32, dtype):
+        model = Network()
+        inhibition = l2e.attach(model, **SETTINGS, strength=0.1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, enabled=kind == torch.float16)
+        for batch in batches(15):
+            with torch.autocast("cpu", dtype, enabled=kind != torch.float32):
+                loss = model(batch).square().mean() + inhibition.penalty()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            inhibition.step()
+        moments = inhibition.taps[1].statistics.moments
+        assert moments is not None
+        assert moments.mean.dtype == moments.var.dtype == torch.float32
+        found[kind] = inhibition.metrics()
+    for name in ("threshold", "strength", "weight"):
+        key = f"block2/{name}"
+        assert found[dtype][key] == pytest.approx(found[torch.float32][key], rel=0.05)
+
+
+def test_a_gradient_that_overflows_moves_neither_weight_nor_statistics_out_of_bounds() -> None:
+    model = Network()
+    inhibition = l2e.attach(model, **SETTINGS, strength=0.1)
+    train(model, inhibition, batches(6), lr=0.01)
+    before = inhibition.metrics()
+    ((model(batches(1)[0]).square().mean() + inhibition.penalty()) * math.inf).backward()
+    inhibition.step()  # the forward pass was fine: a scaler would skip the optimizer's step and go on
+    assert inhibition.metrics()["block1/weight"] == before["block1/weight"]
+    train(model, inhibition, batches(3), lr=0.01)
+    assert inhibition.metrics()["block1/strength"] == pytest.approx(0.1, rel=0.5)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import l2e
 from l2e.inhibition import Inhibition
@@ -82,6 +83,7 @@ def run(case: Case, device: torch.device, rank: int, ranks: int) -> dict[str, An
     """Train under DeepSpeed on this rank's share of the rows: what was measured, and what came of it."""
     from l2e.training.engine import Engine
 
+    linear = F.linear
     model = case.model()
     early = case.attach(model) if case.attach_first else None
     micro = BATCH // (ranks * ACCUMULATION)
@@ -118,6 +120,7 @@ def run(case: Case, device: torch.device, rank: int, ranks: int) -> dict[str, An
         "weights": weights,
         "taps": inhibition.state_dict()["taps"],
         "passes": len(passes),
+        "linear restored": F.linear is linear,
     }
 
 
