@@ -42,8 +42,8 @@ class RunningMoments:
             raise ValueError(f"forget_after must be at least 1 or None, not {forget_after}")
         self.forget_after = forget_after
         self.count_offset = count_offset
-        self.mean = torch.zeros(*shape, device=device)
-        self.var = torch.zeros(*shape, device=device)
+        self.mean = torch.zeros(tuple(shape), device=device)
+        self.var = torch.zeros(tuple(shape), device=device)
         self.updates = 0
         self.count = torch.zeros(positions(self.mean), dtype=torch.int64, device=device)
         self.merges = torch.zeros_like(self.count)
@@ -123,8 +123,8 @@ class RunningMoments:
 
 
 def positions(values: Tensor) -> list[int]:
-    """Shape of a number per position of [seq, ...]: [seq, 1, ...], or [1] for samples of one dimension."""
-    return [values.shape[0], *[1] * (values.dim() - 1)] if values.dim() > 1 else [1]
+    """Shape of a number per position of [seq, ...]: [seq, 1, ...]; ones for samples of fewer dimensions."""
+    return [values.shape[0], *[1] * (values.dim() - 1)] if values.dim() > 1 else [1] * values.dim()
 
 
 def _lengthen(tensor: Tensor, missing: int) -> Tensor:

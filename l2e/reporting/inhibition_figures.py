@@ -26,15 +26,22 @@ _STRENGTH = (
 )
 
 
-def blocks_of(run: RunRecord) -> list[int]:
-    """The tapped blocks, from the names of the metrics."""
-    found = {match[1] for key in run.metrics if (match := re.fullmatch(r"inhibition/block(\d+)/\w+", key))}
-    return sorted(int(block) for block in found)
+def blocks_of(run: RunRecord) -> list[str]:
+    """The tapped blocks, from the names of the metrics: numbers from 0, or paths of modules."""
+    names = "|".join(MEASURES)
+    matches = (re.fullmatch(rf"inhibition/(?:block(\d+)|(.+))/(?:{names})", key) for key in run.metrics)
+    found = {match[1] or match[2] for match in matches if match}
+    return sorted(found, key=_in_order)
 
 
-def measure(run: RunRecord, block: int, name: str) -> Series:
+def measure(run: RunRecord, block: str, name: str) -> Series:
     """One measure of one tapped block."""
-    return run.series(f"inhibition/block{block}/{name}")
+    return run.series(f"inhibition/{'block' if block.isdigit() else ''}{block}/{name}")
+
+
+def _in_order(block: str) -> list[tuple[int, str]]:
+    """Numbers within a name by their size: block 10 comes after block 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", block)]
 
 
 def threshold_figure(runs: Sequence[RunRecord]) -> Picture | None:
@@ -80,7 +87,7 @@ def _has(run: RunRecord, name: str) -> bool:
 def _figure(
     runs: Sequence[RunRecord], shown: Sequence[RunRecord], name: str, label: str, title: str, caption: str
 ) -> Picture | None:
-    blocks = sorted({block for run in shown for block in blocks_of(run)})
+    blocks = sorted({block for run in shown for block in blocks_of(run)}, key=_in_order)
     if not blocks:
         return None
     columns = min(len(blocks), 2)
@@ -104,7 +111,7 @@ def _figure(
         return finish(figure, name, title, caption, ("run", "block", "step", *kept), rows)
 
 
-def _draw(axes: Axes, runs: Sequence[RunRecord], shown: Sequence[RunRecord], block: int, name: str) -> None:
+def _draw(axes: Axes, runs: Sequence[RunRecord], shown: Sequence[RunRecord], block: str, name: str) -> None:
     for run in shown:
         raw = measure(run, block, name)
         raw = Series(raw.steps, np.where(raw.values > 0, finite(raw.values), np.nan))
@@ -129,5 +136,5 @@ def _whole_decades(axes: Axes) -> None:
     axes.set_ylim(10 ** math.floor(low), 10 ** math.ceil(high))
 
 
-def _rows(run: RunRecord, block: int, names: Sequence[str]) -> list[tuple[object, ...]]:
+def _rows(run: RunRecord, block: str, names: Sequence[str]) -> list[tuple[object, ...]]:
     return series_rows((run.label, block), [measure(run, block, name) for name in names])

@@ -157,9 +157,7 @@ def inhibition_table(runs: Sequence[RunRecord]) -> Table | None:
         for block in blocks_of(run):
             ends = [last(measure(run, block, name)) for name in MEASURES]
             cells = [short(end[1]) if end else MISSING for end in ends]
-            rows.append(
-                [run.label, str(block), f"{max(end[0] for end in ends if end):,}" if any(ends) else MISSING, *cells]
-            )
+            rows.append([run.label, block, f"{max(end[0] for end in ends if end):,}" if any(ends) else MISSING, *cells])
     if not rows:
         return None
     caption = (

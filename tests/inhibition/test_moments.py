@@ -40,6 +40,14 @@ def test_lemma_by_hand() -> None:
     assert moments.var.item() == pytest.approx(35 / 3)
 
 
+def test_samples_without_dimensions() -> None:
+    moments = RunningMoments([])
+    for batch in ([1.0, 3.0], [5.0, 9.0]):
+        moments.update(torch.tensor(batch))
+    assert moments.mean.shape == moments.var.shape == ()
+    assert (moments.mean.item(), moments.var.item()) == pytest.approx((4.5, 35 / 3))
+
+
 def test_forgetting_follows_the_printed_formula() -> None:
     """M03 in NumPy, term by term as the paper prints it."""
     batches = np.random.default_rng(0).normal(size=(12, 4, 5)).astype(np.float32)
