@@ -95,7 +95,11 @@ class Inhibition:
         if not penalties:
             return torch.zeros((), device=self._device)
         total = torch.stack([penalty.to(penalties[0].device) for penalty in penalties]).sum()
-        return total + _BringScale.apply(self._anchor, unlinked).to(total.device) if unlinked else total
+        if not unlinked:
+            return total
+        if self._anchor.device != total.device:  # autograd has a thread per device: the scale must not come late
+            self._anchor = torch.zeros((), requires_grad=True, device=total.device)
+        return total + _BringScale.apply(self._anchor, unlinked)
 
     def step(self) -> None:
         """End an update, after the optimizer's step; every rank must call it (it sums over the ranks).

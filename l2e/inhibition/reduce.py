@@ -26,7 +26,7 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
 
 def largest_over_ranks(numbers: Sequence[int]) -> list[int]:
     """The largest of each number over the ranks; waits for the device."""
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    device = "cuda" if "nccl" in dist.get_backend() else "cpu"
     tensor = torch.tensor(numbers, device=device)
     dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return tensor.tolist()
