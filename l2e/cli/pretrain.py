@@ -15,7 +15,7 @@ import l2e
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.run_folder import RunFolder
-from l2e.data import Corpus, StepLoader, open_corpus
+from l2e.data import Corpus, ShuffledRows, StepLoader, open_corpus
 from l2e.errors import UserError
 from l2e.evaluation import EvaluationConfig, check_evaluation_data, evaluate
 from l2e.inhibition import Inhibition
@@ -78,12 +78,20 @@ def _check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> i
 
 
 def _open_data(config: PretrainConfig) -> Corpus:
-    return open_corpus(
+    corpus = open_corpus(
         config.data,
         seq_length=config.training.seq_length,
         vocab_size=config.vocab_size,
         cache_dir=Path(config.cache_dir),
+        offline=config.offline,
     )
+    needed, rows = config.training.steps * config.training.batch_size, len(corpus.train)
+    if needed > rows and not isinstance(corpus.train, ShuffledRows):  # those begin anew
+        raise UserError(
+            f"training.steps: {config.training.steps} updates of {config.training.batch_size} take {needed:,} rows; "
+            f"{config.data.name} has {rows:,}, which is {rows // config.training.batch_size:,} updates"
+        )
+    return corpus
 
 
 def _train(
@@ -184,7 +192,7 @@ def _announce(config: PretrainConfig, corpus: Corpus, trainer: Trainer) -> None:
         loader.ranks,
         loader.micro_batch_size,
         loader.accumulation,
-        f"{len(corpus.train.rows):,}",
+        f"{len(corpus.train):,}",
         config.data.name,
     )
     if trainer.step:

@@ -1,18 +1,22 @@
 """What the model trains on: rows of tokens, in an order that is a pure function of the step."""
 
-from l2e.data.config import BuiltinDataConfig, DataConfig, TextDataConfig
+from l2e.data.config import BuiltinDataConfig, DataConfig, PileDataConfig, TextDataConfig
 from l2e.data.corpus import Corpus, open_corpus
 from l2e.data.loader import StepLoader
-from l2e.data.rows import PackedRows, ShuffledRows, rows_for_step
+from l2e.data.rows import PackedRows, ShuffledRows, TrainingRows, rows_for_step
+from l2e.data.shards import PileShards
 
 __all__ = [
     "BuiltinDataConfig",
     "Corpus",
     "DataConfig",
     "PackedRows",
+    "PileDataConfig",
+    "PileShards",
     "ShuffledRows",
     "StepLoader",
     "TextDataConfig",
+    "TrainingRows",
     "open_corpus",
     "rows_for_step",
 ]

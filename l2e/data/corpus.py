@@ -9,8 +9,11 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from l2e.data.builtin import write_world
-from l2e.data.config import BuiltinDataConfig, TextDataConfig
-from l2e.data.rows import PackedRows, ShuffledRows
+from l2e.data.config import BuiltinDataConfig, DataConfig, DocumentDataConfig, PileDataConfig, TextDataConfig
+from l2e.data.document_order import DocumentRows
+from l2e.data.megatron_files import MegatronFile
+from l2e.data.rows import PackedRows, ShuffledRows, TrainingRows
+from l2e.data.shards import PileShards
 from l2e.data.tokenise import tokenise
 from l2e.errors import UserError
 
@@ -26,32 +29,40 @@ class Corpus:
         items: folder of multiple-choice items that come with the data; None when none do.
     """
 
-    train: ShuffledRows
+    train: TrainingRows
     validation: PackedRows | None
     tokenizer: PreTrainedTokenizerBase
     items: Path | None
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the training data and its order."""
-        return {**self.train.rows.fingerprint(), "order_seed": self.train.seed}
+        return self.train.fingerprint()
 
 
 def open_corpus(
-    config: BuiltinDataConfig | TextDataConfig, *, seq_length: int, vocab_size: int, cache_dir: Path
+    config: DataConfig, *, seq_length: int, vocab_size: int, cache_dir: Path, offline: bool = False
 ) -> Corpus:
     """Open the data, generating and tokenising on first use.
 
     Args:
-        config: built-in world or text files.
+        config: built-in world, text files, the preshuffled Pile, or documents in Megatron's files.
         seq_length: targets per row.
         vocab_size: rows of the model's embedding.
-        cache_dir: where generated and tokenised data is kept.
+        cache_dir: where generated, tokenised and fetched data is kept.
+        offline: ask no server.
 
     Raises:
         UserError: missing or damaged files, too little text, a tokenizer that the model has no room for.
     """
     if isinstance(config, BuiltinDataConfig):
         return _open_world(config, seq_length, vocab_size, cache_dir)
+    if isinstance(config, PileDataConfig):
+        return _open_pile(config, seq_length, vocab_size, cache_dir, offline)
+    if isinstance(config, DocumentDataConfig):
+        file = MegatronFile(Path(config.path))
+        rows = DocumentRows(file, seq_length, cache_dir, num_samples=config.samples, seed=config.seed)
+        tokenizer = _load_tokenizer(config.tokenizer, vocab_size)
+        return Corpus(train=rows, validation=None, tokenizer=tokenizer, items=None)
     return _open_text(config, seq_length, vocab_size, cache_dir)
 
 
@@ -86,6 +97,22 @@ def _open_text(
     )
 
 
+def _open_pile(config: PileDataConfig, seq_length: int, vocab_size: int, cache_dir: Path, offline: bool) -> Corpus:
+    if seq_length != config.row_length - 1:
+        raise UserError(
+            f"training.seq_length: the rows of {config.path} have {config.row_length - 1} targets, not {seq_length}"
+        )
+    rows = PileShards(
+        config.path,
+        config.row_length,
+        cache_dir=cache_dir / "blocks",
+        cache_bytes=int(config.cache_gib * 2**30),
+        last_index=config.last_index,
+        offline=offline,
+    )
+    return Corpus(train=rows, validation=None, tokenizer=_load_tokenizer(config.tokenizer, vocab_size), items=None)
+
+
 def _existing(root: Path, names: str | list[str], key: str) -> list[Path]:
     paths = [root / name for name in ([names] if isinstance(names, str) else names)]
     for path in paths:
@@ -94,13 +121,18 @@ def _existing(root: Path, names: str | list[str], key: str) -> list[Path]:
     return paths
 
 
-def _load_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerBase:
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError(f"data.tokenizer: {folder} holds no tokenizer.json")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+def _load_tokenizer(place: Path | str, vocab_size: int) -> PreTrainedTokenizerBase:
+    """From a folder, or by its name on the hub."""
+    local = isinstance(place, Path) or Path(place).exists()
+    if local and not (Path(place) / "tokenizer.json").is_file():
+        raise UserError(f"data.tokenizer: {place} holds no tokenizer.json")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
+    except OSError as error:
+        raise UserError(f"data.tokenizer: {place} is no folder and the hub did not give it: {error}") from None
     if len(tokenizer) > vocab_size:
         raise UserError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model's embedding only {vocab_size} rows; "
+            f"the tokenizer {place} has {len(tokenizer)} tokens, the model's embedding only {vocab_size} rows; "
             f"set model.vocab_size to at least {len(tokenizer)}"
         )
     return tokenizer

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from l2e.data.rows import ShuffledRows, rows_for_step
+from l2e.data.rows import TrainingRows, rows_for_step
 
 
 class StepLoader:
@@ -23,7 +23,7 @@ class StepLoader:
         ranks: number of data-parallel processes.
     """
 
-    def __init__(self, rows: ShuffledRows, batch_size: int, micro_batch_size: int, rank: int, ranks: int) -> None:
+    def __init__(self, rows: TrainingRows, batch_size: int, micro_batch_size: int, rank: int, ranks: int) -> None:
         if batch_size % (micro_batch_size * ranks):
             raise ValueError(f"batch of {batch_size} does not divide into {micro_batch_size} x {ranks} ranks")
         self.rows = rows
@@ -46,5 +46,8 @@ class StepLoader:
 
     def micro_batches(self, step: int) -> Iterator[Tensor]:
         """Tokens of update `step`: int64 [micro_batch_size, seq_length + 1] per forward pass."""
+        for positions in self.positions(step + 1):
+            if positions.stop <= len(self.rows):
+                self.rows.prefetch(positions)
         for positions in self.positions(step):
-            yield torch.from_numpy(self.rows.gather(positions))
+            yield torch.from_numpy(self.rows.gather(positions)).long()

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,22 @@ def rows_for_step(step: int, batch: int) -> range:
     The whole data position is this function of the step, so resuming needs no loader state.
     """
     return range(step * batch, (step + 1) * batch)
+
+
+class TrainingRows(Protocol):
+    """What training takes its rows from, by their position in the training order."""
+
+    def __len__(self) -> int:
+        """Positions of one pass over the data."""
+
+    def gather(self, positions: Sequence[int]) -> npt.NDArray[Any]:
+        """The rows at `positions`, integers [len(positions), seq_length + 1]."""
+
+    def prefetch(self, positions: Sequence[int]) -> None:
+        """These rows come soon: fetch them in the background where that takes time."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the rows and their order."""
 
 
 class PackedRows:
@@ -78,6 +94,16 @@ class ShuffledRows:
         self.seed = seed
         self._epoch = -1
         self._order: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the rows, and the seed of their order."""
+        return {**self.rows.fingerprint(), "order_seed": self.seed}
+
+    def prefetch(self, positions: Sequence[int]) -> None:
+        """Nothing: the rows lie in a local file."""
 
     def row_at(self, position: int) -> int:
         """Index of the row that stands at `position`."""

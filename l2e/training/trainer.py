@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from l2e.data import StepLoader
+from l2e.errors import UserError
 from l2e.training.config import TrainingConfig
 from l2e.training.engine import Engine
 from l2e.training.events import Callback
@@ -71,11 +72,25 @@ class Trainer:
         return self.config.batch_size * self.config.seq_length
 
     def state_dict(self) -> dict[str, Any]:
-        """Step and the callbacks' states."""
-        return {"step": self.step, "callbacks": {c.name: c.state_dict() for c in self.callbacks if c.name}}
+        """Step, what identifies the data, and the callbacks' states."""
+        data = self.loader.rows.fingerprint()
+        return {
+            "step": self.step,
+            "data": data,
+            "callbacks": {c.name: c.state_dict() for c in self.callbacks if c.name},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue after `state["step"]` updates."""
+        """Continue after `state["step"]` updates.
+
+        Raises:
+            UserError: the data is not what those updates were trained on.
+        """
+        data = self.loader.rows.fingerprint()
+        if state["data"] != data:
+            other = [f"{key} was {state['data'].get(key)} and is {data.get(key)}" for key in state["data"] | data
+                     if state["data"].get(key) != data.get(key)]  # fmt: skip
+            raise UserError(f"the data has changed since the restart point of step {state['step']}: {'; '.join(other)}")
         self.step = state["step"]
         for callback in self.callbacks:
             if callback.name in state["callbacks"]:

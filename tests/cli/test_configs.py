@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from l2e.cli.benchmark import BenchmarkConfig
 from l2e.cli.evaluate import EvaluateConfig
+from l2e.cli.prepare import PrepareConfig
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.report import ReportConfig
 from l2e.models import PYTHIA
@@ -29,7 +30,9 @@ def tree(script: str, *overrides: str) -> dict:
 
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_choice_of_every_group(choice: str) -> None:
-    needed = [n for n in NEEDED if not (n.startswith("++data") and choice != "data=text")]
+    needed = [n for n in NEEDED if not (n.startswith("++data") and choice not in ("data=text", "data=documents"))]
+    if choice == "data=documents":
+        needed += ["data.tokenizer=/somewhere", "data.samples=10"]
     config = build_settings(PretrainConfig, tree("pretrain", choice, *needed))
     group, name = choice.split("=")
     if group == "model":
@@ -64,6 +67,8 @@ def test_the_pythia_recipe_is_the_published_one() -> None:
 
 def test_other_scripts() -> None:
     build_settings(ReportConfig, tree("report", "runs=[a]", "output=b"))
+    prepare = build_settings(PrepareConfig, tree("prepare", "show=rows"))
+    assert (prepare.data.kind, prepare.batch_size, prepare.seq_length) == ("pile", 1024, 2048)
     build_settings(EvaluateConfig, tree("evaluate", "path=a", "output=b"))
     build_settings(BenchmarkConfig, tree("benchmark", "benchmark=overhead"))
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,16 @@ SCALED = {
     "experiment=pile_sample": REAL,
     "deepspeed=zero1": [*SHORT, "name=two"],
     "scripts/report.py": [],
+    "scripts/prepare.py": ["data.row_length=33", "seq_length=32", "batch_size=4", "step=1"],
+    "data=pile_deduped": [
+        "data.row_length=33",
+        "training.seq_length=32",
+        "training.steps=1",
+        "training.batch_size=2",
+        "training.micro_batch_size=2",
+        "evaluation.enabled=false",
+        "inhibition.reduction=sum",
+    ],
     "scripts/evaluate.py": ["evaluation.limit=2", "evaluation.num_fewshot=0"],
     "scripts/pretrain.py": SHORT,
 }
@@ -52,9 +63,12 @@ def test_the_make_targets_exist() -> None:
 @pytest.mark.slow
 def test_every_script_command(tmp_path: Path, real_data: Path) -> None:
     commands = [command for command in readme_commands() if not command.startswith("make")]
-    assert len(commands) == 7
+    assert len(commands) == 9
+    pile = tmp_path / "pile"
+    pile.mkdir()
+    np.arange(33 * 20, dtype="<u2").tofile(pile / "document-00000-of-00000.bin")
     for command in commands:
-        words = shlex.split(command.replace("DATA", str(real_data)), comments=True)
+        words = shlex.split(command.replace("DATA", str(real_data)).replace("PILE", str(pile)), comments=True)
         added = next(extra for word, extra in SCALED.items() if any(word in w for w in words))
         if "scripts/report.py" in words:
             # The README's a and b stand for any two runs.

@@ -1,0 +1,383 @@
+"""Rows of the published preshuffled Pile, read where the files lie (pythia.md D.5)."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from l2e.data.block_cache import BlockCache
+from l2e.data.remote_blocks import RemoteBlocks
+from l2e.data.remote_file import RangeReader, RemoteFile, UnreachableError
+from l2e.errors import UserError
+from l2e.files import write_atomically
+
+_log = logging.getLogger(__name__)
+
+_TOKEN = 2  # bytes of one token, a little-endian uint16
+_MIB = 1 << 20  # the fingerprint covers this many bytes at each end
+_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.bin")
+_IDX_MAGIC = b"MMIDIDX\x00\x00"
+_IDX_UINT16 = 8
+_IDX_HEADER = 34  # bytes before the lengths of the sequences
+_IDX_LOOK = 1 << 16  # lengths looked at, at each end
+_DOCUMENT_LEVEL_FIRST = "pile_0.87_deduped_text_document-00000-of-00082.bin"
+_DOCUMENT_LEVEL = (
+    "this is a document-level set (one entry per document, such as EleutherAI/pythia_deduped_pile_idxmaps): it does "
+    "not hold the rows in training order; use the preshuffled set (EleutherAI/pile-deduped-pythia-preshuffled, "
+    "files document-00000-of-00020.bin and on)"
+)
+
+Bytes = npt.NDArray[np.uint8]
+Tokens = npt.NDArray[np.uint16]
+
+
+class _Files(Protocol):
+    """Bytes of numbered files, wherever they lie."""
+
+    sizes: list[int]
+
+    def read_into(self, file: int, start: int, out: Bytes) -> None:
+        """Fill `out` with the bytes of a file from `start` on."""
+
+    def prefetch(self, file: int, start: int, stop: int) -> None:
+        """Bytes [start, stop) of a file will be read soon."""
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+
+
+class PileShards:
+    """Row r is bytes [2 x row_length x r, 2 x row_length x (r + 1)) of all files laid end to end.
+
+    The files are `document-00000-of-00020.bin` and on, where the number after "of" is the last index. All but
+    the last have one size, and rows straddle their borders. A local folder is memory-mapped. Of a remote one
+    only the aligned blocks that hold the rows asked for are fetched, and kept in a bounded cache on disk which
+    the processes of a node share; use an instance only in the process that made it.
+
+    A remote folder is asked for sizes and tags of its files at each start, one byte of each. What it said is
+    kept: if it cannot be reached, or with `offline`, cached blocks are read without it.
+
+    Args:
+        location: a folder, an http(s):// URL of one, or hf://datasets/ORG/NAME[@REVISION][/FOLDER].
+        row_length: tokens per row.
+        cache_dir: for what is fetched; needed for a remote location.
+        block_size: bytes fetched at a time.
+        cache_bytes: bound of the blocks on disk. A run of 14,300 updates reads 60 GB.
+        retries: attempts after the first that fails, with exponential back-off.
+        first_wait: s before the second attempt.
+        timeout: s without a byte after which an attempt has failed.
+        last_index: of a remote set's files; the published set has 20. A local folder tells it itself.
+        offline: read a remote set from the cache alone.
+
+    Raises:
+        UserError: files are missing, have the wrong size or cannot be read; the message says which.
+    """
+
+    def __init__(
+        self,
+        location: str | Path,
+        row_length: int = 2049,
+        *,
+        cache_dir: Path | None = None,
+        block_size: int = 4 << 20,
+        cache_bytes: int = 64 << 30,
+        retries: int = 8,
+        first_wait: float = 1.0,
+        timeout: float = 30.0,
+        last_index: int = 20,
+        offline: bool = False,
+    ) -> None:
+        self.location = str(location)
+        self.row_length = row_length
+        self._row_bytes = _TOKEN * row_length
+        self._files: _Files
+        if not _is_remote(self.location):
+            self._files = _LocalFiles(Path(location).expanduser(), row_length)
+        elif cache_dir is None:
+            raise UserError(f"{location}: a remote location needs a cache folder; give one")
+        else:
+            reader = RangeReader(_headers(self.location), retries, first_wait, timeout)
+            described = _describe_all(self.location, last_index, reader, cache_dir, offline)
+            cache = BlockCache(cache_dir / "blocks", cache_bytes)
+            self._files = RemoteBlocks(described, reader, cache, block_size, offline)
+        sizes = self._files.sizes
+        _check_sizes(self.location, sizes, self._row_bytes)
+        self._file_size = sizes[0]
+        self._bytes = sum(sizes)
+
+    def __len__(self) -> int:
+        return self._bytes // self._row_bytes
+
+    def __getitem__(self, row: int) -> Tokens:
+        """Row `row`, uint16 [row_length]."""
+        return self.gather(range(row, row + 1))[0]
+
+    def gather(self, rows: Sequence[int]) -> Tokens:
+        """The rows in the order given, uint16 [len(rows), row_length]; consecutive ones are read in one go."""
+        self._check_range(rows)
+        out = np.empty((len(rows), self.row_length), dtype="<u2")
+        raw = out.reshape(-1).view(np.uint8)
+        filled = 0
+        for first, count in _runs(rows):
+            size = count * self._row_bytes
+            self._read_into(first * self._row_bytes, raw[filled : filled + size])
+            filled += size
+        return out
+
+    def prefetch(self, rows: Sequence[int]) -> None:
+        """Start fetching what `rows` need, in the background; an error comes up when they are read.
+
+        A hint: beyond 64 waiting blocks nothing more is taken on. Does nothing for local files.
+        """
+        self._check_range(rows)
+        for first, count in _runs(rows):
+            start = first * self._row_bytes
+            for file, within, length in self._pieces(start, count * self._row_bytes):
+                self._files.prefetch(file, within, within + length)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies these rows, wherever they lie: size, row length and a hash of the first and last MiB."""
+        ends = hashlib.sha256()
+        size = min(_MIB, self._bytes)
+        for start in (0, self._bytes - size):
+            part = np.empty(size, np.uint8)
+            self._read_into(start, part)
+            ends.update(part.tobytes())
+        return {
+            "kind": "pile_preshuffled",
+            "bytes": self._bytes,
+            "row_length": self.row_length,
+            "sha256_of_ends": ends.hexdigest(),
+        }
+
+    def close(self) -> None:
+        """Let go of the threads that fetch ahead and of the connections."""
+        self._files.close()
+
+    def _check_range(self, rows: Sequence[int]) -> None:
+        if not len(rows):
+            return
+        ends = (rows[0], rows[-1]) if isinstance(rows, range) else (min(rows), max(rows))
+        for row in ends:
+            if not 0 <= row < len(self):
+                raise IndexError(f"row {row} of {len(self)}")
+
+    def _read_into(self, start: int, out: Bytes) -> None:
+        """Fill `out` with the bytes of the concatenation from `start` on."""
+        filled = 0
+        for file, within, length in self._pieces(start, len(out)):
+            self._files.read_into(file, within, out[filled : filled + length])
+            filled += length
+
+    def _pieces(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """File, start within it and bytes of each part of `length` bytes of the concatenation."""
+        stop = start + length
+        while start < stop:
+            file, within = divmod(start, self._file_size)
+            size = min(stop - start, self._file_size - within)
+            yield file, within, size
+            start += size
+
+
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First row and count of each run of consecutive rows."""
+    if isinstance(rows, range) and rows.step == 1:
+        if rows:
+            yield rows.start, len(rows)
+        return
+    first, count = 0, 0
+    for row in rows:
+        if count and row == first + count:
+            count += 1
+            continue
+        if count:
+            yield first, count
+        first, count = int(row), 1
+    if count:
+        yield first, count
+
+
+def _shard_name(index: int, last: int) -> str:
+    return f"document-{index:05d}-of-{last:05d}.bin"
+
+
+def _check_sizes(location: str, sizes: list[int], row_bytes: int) -> None:
+    """All but the last file of one size, the last not larger, whole tokens, whole rows."""
+    names = [_shard_name(index, len(sizes) - 1) for index in range(len(sizes))]
+    for name, size in zip(names, sizes, strict=True):
+        if size == 0 or size % _TOKEN:
+            raise UserError(f"{location}/{name}: {size} bytes are not whole tokens of {_TOKEN}; fetch the file again")
+        if size > sizes[0] or (size < sizes[0] and name != names[-1]):
+            allowed = "at most" if name == names[-1] else "exactly"
+            raise UserError(
+                f"{location}/{name}: {size} bytes, expected {allowed} the {sizes[0]} of {names[0]}; "
+                f"one of the two is not whole: fetch it again"
+            )
+    left = sum(sizes) % row_bytes
+    if left:
+        raise UserError(
+            f"{location}/{names[-1]}: the files together hold {sum(sizes) // row_bytes} rows of {row_bytes} bytes and "
+            f"{left} bytes more, expected whole rows; fetch the last file again or correct the row length"
+        )
+
+
+# Local files
+
+
+class _LocalFiles:
+    """Memory-mapped files of a folder."""
+
+    def __init__(self, folder: Path, row_length: int) -> None:
+        paths = _local_shards(folder)
+        self.sizes = [path.stat().st_size for path in paths]
+        _check_idx(folder, sum(self.sizes), row_length)
+        # An empty file cannot be mapped; the check of sizes that follows refuses it. As plain arrays the maps
+        # are sliced several times as fast.
+        whole = [path for path, size in zip(paths, self.sizes, strict=True) if size]
+        self._maps = [np.asarray(np.memmap(path, np.uint8, "r")) for path in whole]
+
+    def read_into(self, file: int, start: int, out: Bytes) -> None:
+        out[:] = self._maps[file][start : start + len(out)]
+
+    def prefetch(self, file: int, start: int, stop: int) -> None:
+        pass  # the system reads ahead itself
+
+    def close(self) -> None:
+        pass
+
+
+def _local_shards(folder: Path) -> list[Path]:
+    """The files of the set in order, all there."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: not a folder; give the one that holds {_shard_name(0, 20)} and on")
+    matches = [match for path in sorted(folder.iterdir()) if (match := _NAME.fullmatch(path.name))]
+    shards = [match for match in matches if match[1] == "document"]
+    if not shards:
+        for match in matches:
+            if match[1].endswith("_document"):
+                raise UserError(f"{folder}/{match[0]}: {_DOCUMENT_LEVEL}")
+        raise UserError(f"{folder}: holds no files named like {_shard_name(0, 20)}; check the folder")
+    lasts = {int(match[3]) for match in shards}
+    if len(lasts) > 1:
+        raise UserError(f"{folder}: files of several sets: {shards[0][0]} and {shards[-1][0]}; keep one of them")
+    (last,) = lasts
+    present = {int(match[2]) for match in shards}
+    for index in range(last + 1):
+        if index not in present:
+            raise UserError(
+                f"{folder}/{_shard_name(index, last)}: missing; the number after 'of' is the last index, "
+                f"so {last + 1} files are expected and {len(present)} are here: fetch the missing ones"
+            )
+    if len(present) > last + 1:
+        raise UserError(
+            f"{folder}/{_shard_name(max(present), last)}: one file too many; the number after 'of' is the last "
+            f"index, so {last + 1} files are expected: remove what does not belong there"
+        )
+    return [folder / _shard_name(index, last) for index in range(last + 1)]
+
+
+def _check_idx(folder: Path, size: int, row_length: int) -> None:
+    """Refuse a set whose .idx speaks of other sequences than rows; without one there is nothing to check.
+
+    Looked at are their number and the lengths at both ends: reading all would take seconds (600 MB), and
+    documents give themselves away at once.
+    """
+    for path in sorted(folder.glob("*.idx")):
+        with path.open("rb") as file:
+            header = file.read(_IDX_HEADER)
+            if len(header) < _IDX_HEADER or not header.startswith(_IDX_MAGIC):
+                continue  # not one of Megatron's, or not whole: the rows are read without it
+            if header[17] != _IDX_UINT16:
+                raise UserError(f"{path}: tokens of type {header[17]}, expected 8 (uint16); check the folder")
+            count = int.from_bytes(header[18:26], "little")
+            lengths = _ends(path, count)
+        found = set(lengths.tolist()) or {row_length}
+        if len(found) == 1 and found != {row_length}:
+            raise UserError(f"{path}: rows of {found.pop()} tokens, expected {row_length}; correct the row length")
+        if len(found) > 1:
+            raise UserError(f"{path}: sequences that are not rows of {row_length} tokens: {_DOCUMENT_LEVEL}")
+        if count * row_length * _TOKEN != size:
+            raise UserError(
+                f"{path}: {count} rows of {row_length} tokens, while the .bin files hold {size} bytes, "
+                f"expected {count * row_length * _TOKEN}; fetch the .idx and the last .bin again"
+            )
+
+
+def _ends(path: Path, count: int) -> npt.NDArray[np.int32]:
+    """The first and the last lengths of sequences in an .idx of `count`."""
+    look = min(count, _IDX_LOOK)
+    places = [_IDX_HEADER, _IDX_HEADER + 4 * (count - look)]
+    return np.concatenate([np.fromfile(path, "<i4", look, offset=place) for place in places])
+
+
+# Remote files
+
+
+def _is_remote(location: str) -> bool:
+    return location.startswith(("http://", "https://", "hf://"))
+
+
+def _url(location: str, name: str) -> str:
+    """URL of a file in a remote folder."""
+    if not location.startswith("hf://"):
+        return f"{location.rstrip('/')}/{name}"
+    match = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+?))?/?", location)
+    if match is None:
+        raise UserError(f"{location}: not of the form hf://datasets/ORG/NAME[@REVISION][/FOLDER]; correct it")
+    from huggingface_hub import hf_hub_url  # here: a slow import that only this kind of location needs
+
+    return hf_hub_url(match[1], name, subfolder=match[3], repo_type="dataset", revision=match[2])
+
+
+def _headers(location: str) -> dict[str, str]:
+    """The user's token for the Hugging Face hub, if it is asked."""
+    if not location.startswith("hf://"):
+        return {}
+    from huggingface_hub.utils import build_hf_headers
+
+    return build_hf_headers(library_name="l2e")
+
+
+def _describe_all(location: str, last: int, reader: RangeReader, cache_dir: Path, offline: bool) -> list[RemoteFile]:
+    """What the server says of the set's files; what it said before, if it is not to be asked or out of reach."""
+    kept = cache_dir / f"files-{hashlib.sha256(f'{location} {last}'.encode()).hexdigest()[:16]}.json"
+    if offline:
+        if not kept.exists():
+            raise UserError(f"{location}: offline, and nothing of it in {cache_dir}; fetch the rows first")
+        return _read_kept(kept)
+    try:
+        files = [_describe(location, index, last, reader) for index in range(last + 1)]
+    except UnreachableError as error:
+        if not kept.exists():
+            raise
+        _log.warning("%s; going on with what %s tells of the files", error, kept)
+        return _read_kept(kept)
+    write_atomically(kept, json.dumps([asdict(file) for file in files], indent=1))
+    return files
+
+
+def _read_kept(path: Path) -> list[RemoteFile]:
+    try:
+        return [RemoteFile(**entry) for entry in json.loads(path.read_text())]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove it") from error
+
+
+def _describe(location: str, index: int, last: int, reader: RangeReader) -> RemoteFile:
+    name = _shard_name(index, last)
+    file = reader.describe(_url(location, name))
+    if file is not None:
+        return file
+    if index == 0 and reader.describe(_url(location, _DOCUMENT_LEVEL_FIRST)) is not None:
+        raise UserError(f"{location}/{_DOCUMENT_LEVEL_FIRST}: {_DOCUMENT_LEVEL}")
+    raise UserError(
+        f"{location}/{name}: not on the server (404); expected are {last + 1} files, "
+        f"the last {_shard_name(last, last)}; check the location"
+    )
