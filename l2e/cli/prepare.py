@@ -112,6 +112,7 @@ def fetch_rows(config: PrepareConfig, corpus: Corpus) -> None:
             f"data.cache_gib: {config.steps} updates take {size / 2**30:.1f} GiB, more than the cache holds"
         )
     log.info("fetching %s rows, %.3g GB, into %s", f"{len(wanted):,}", size / 1e9, config.cache_dir)
+    rows.fingerprint()  # a run needs both ends of the set for it
     every = max(1, config.steps // _TOLD)
     for done in range(config.steps):
         now = rows_for_step(config.step + done, config.batch_size)

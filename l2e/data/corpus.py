@@ -105,7 +105,7 @@ def _open_pile(config: PileDataConfig, seq_length: int, vocab_size: int, cache_d
     rows = PileShards(
         config.path,
         config.row_length,
-        cache_dir=cache_dir / "blocks",
+        cache_dir=cache_dir,
         cache_bytes=int(config.cache_gib * 2**30),
         last_index=config.last_index,
         offline=offline,

@@ -125,7 +125,9 @@ class RangeReader:
                 return None
             if response.status_code == 416:
                 raise UserError(f"{url}: the file is empty; fetch it anew on the server or check the location")
-            return _checked(response, url, 0, 1)
+            file = _checked(response, url, 0, 1)
+            _body(response, 1)  # read to its end, so that the connection serves the next request
+            return file
 
     def _read_once(self, file: RemoteFile, start: int, stop: int) -> bytes:
         with self._ask(file.url, start, stop) as response:

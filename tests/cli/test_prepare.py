@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from l2e.data import PileDataConfig, open_corpus
+from l2e.data import PileDataConfig, PileShards, open_corpus
 from l2e.data.builtin import WorldSettings, write_world
 from l2e.data.megatron_files import write_megatron
 
@@ -113,6 +113,7 @@ def test_fetched_rows_are_there_without_the_server(folder: Path) -> None:
     server.server_close()
     corpus = open_corpus(settings, seq_length=LENGTH - 1, vocab_size=768, cache_dir=folder / "cache", offline=True)
     np.testing.assert_array_equal(corpus.train.gather(range(ROWS)), tokens().reshape(ROWS, LENGTH))
+    assert corpus.fingerprint() == PileShards(folder / "shards", LENGTH).fingerprint()
 
 
 def test_documents_in_megatrons_files_are_trained_in_gpt_neox_order(folder: Path) -> None:

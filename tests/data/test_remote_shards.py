@@ -126,9 +126,9 @@ class Handler(BaseHTTPRequestHandler):
         for key, value in headers.items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
         sent = body if whole else body[: len(body) // 2]
-        self.server.served += len(sent)
+        self.server.served += len(sent)  # before anything goes out: who reads may look at it at once
+        self.end_headers()
         self.wfile.write(sent)
         self.close_connection = not whole
 
