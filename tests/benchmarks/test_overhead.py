@@ -29,7 +29,7 @@ RESULT = {
 
 
 def last_line(command: list[str]) -> dict:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, env=os.environ, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -49,7 +49,7 @@ def prepare(folder: Path, *overrides: str, expect: int = 0) -> str:
     if settings.get("data") == "documents":
         del settings["data.row_length"]
     command = [sys.executable, ROOT / "scripts" / "prepare.py", *(f"{key}={value}" for key, value in settings.items())]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

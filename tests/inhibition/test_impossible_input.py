@@ -275,7 +275,7 @@ for _ in range(4):
 print(inhibition.metrics()["block1/threshold"] > 0, sorted(m for m in sys.modules if m.startswith("l2e.") and
       not m.startswith("l2e.inhibition")))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "True []"
 
 
