@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from l2e.cli.logs import quieten_libraries, start_logging
-from l2e.data import Corpus, DataConfig, PileDataConfig, PileShards, ShuffledRows, open_corpus, rows_for_step
+from l2e.data import Corpus, DataConfig, PileDataConfig, PileShards, open_corpus, rows_for_step
 from l2e.errors import UserError
 from l2e.settings import build_settings
 
@@ -125,5 +125,5 @@ def fetch_rows(config: PrepareConfig, corpus: Corpus) -> None:
 
 
 def _require(positions: range, corpus: Corpus) -> None:
-    if positions.stop > len(corpus.train) and not isinstance(corpus.train, ShuffledRows):
-        raise UserError(f"step: rows up to {positions.stop:,} were asked for, there are {len(corpus.train):,}")
+    if corpus.rows is not None and positions.stop > corpus.rows:
+        raise UserError(f"step: rows up to {positions.stop:,} were asked for, there are {corpus.rows:,}")

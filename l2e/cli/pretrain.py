@@ -15,7 +15,7 @@ import l2e
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.run_folder import RunFolder
-from l2e.data import Corpus, ShuffledRows, StepLoader, open_corpus
+from l2e.data import Corpus, StepLoader, open_corpus
 from l2e.errors import UserError
 from l2e.evaluation import EvaluationConfig, check_evaluation_data, evaluate
 from l2e.inhibition import Inhibition
@@ -85,8 +85,8 @@ def _open_data(config: PretrainConfig) -> Corpus:
         cache_dir=Path(config.cache_dir),
         offline=config.offline,
     )
-    needed, rows = config.training.steps * config.training.batch_size, len(corpus.train)
-    if needed > rows and not isinstance(corpus.train, ShuffledRows):  # those begin anew
+    needed, rows = config.training.steps * config.training.batch_size, corpus.rows
+    if rows is not None and needed > rows:
         raise UserError(
             f"training.steps: {config.training.steps} updates of {config.training.batch_size} take {needed:,} rows; "
             f"{config.data.name} has {rows:,}, which is {rows // config.training.batch_size:,} updates"
@@ -122,7 +122,7 @@ def _train(
     done = resume(trainer, folder.checkpoints)
     if dist.get_rank() == 0:
         folder.drop_metrics_after(done)
-        folder.write_environment({"ranks": loader.ranks, "data": corpus.fingerprint()})
+        folder.write_environment({"ranks": loader.ranks, "data": trainer.data})
     _announce(config, corpus, trainer)
     try:
         trainer.fit()

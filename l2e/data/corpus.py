@@ -34,6 +34,11 @@ class Corpus:
     tokenizer: PreTrainedTokenizerBase
     items: Path | None
 
+    @property
+    def rows(self) -> int | None:
+        """How many training rows there are; None where they begin anew after the last."""
+        return None if isinstance(self.train, ShuffledRows) else len(self.train)
+
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the training data and its order."""
         return self.train.fingerprint()

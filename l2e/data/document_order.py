@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from l2e.data.megatron_files import MegatronFile
+from l2e.data.rows import sha256_of_ends
 from l2e.errors import UserError
 
 log = logging.getLogger("l2e.data")
@@ -34,7 +35,6 @@ PYTHIA_SEED = 1234
 PYTHIA_SAMPLES = 147_164_160  # samples_to_request(143_000, 1024)
 
 _FORMAT = 1  # of the cache; a change in what is stored needs another number
-_BLOCK = 1 << 20  # bytes at each end of the tokens that the fingerprint covers
 _AT_ONCE = 1 << 22  # samples whose places are sought at a time, to bound memory
 _ARRAYS = ("doc_idx", "sample_idx", "shuffle_idx")
 
@@ -274,12 +274,11 @@ class DocumentRows:
     def fingerprint(self) -> dict[str, Any]:
         """What identifies these rows: the documents' sizes, a hash of the first and last MiB, and the order."""
         raw = self.file.tokens.view(np.uint8)
-        ends = hashlib.sha256(raw[:_BLOCK].tobytes() + raw[-_BLOCK:].tobytes())
         return {
             "tokens": int(self.file.sizes.sum(dtype=np.int64)),
             "documents": len(self.file),
             "row_length": self.seq_length + 1,
-            "sha256_of_ends": ends.hexdigest(),
+            "sha256_of_ends": sha256_of_ends(len(raw), lambda start, stop: raw[start:stop].tobytes()),
             "sha256_of_sizes": hash_sizes(self.file.sizes),
             "epochs": len(self.order.doc_idx) // len(self.file),
             "order_seed": self.seed,

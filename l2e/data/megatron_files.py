@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from l2e.errors import UserError
 
-_MAGIC = b"MMIDIDX\x00\x00"
+MAGIC = b"MMIDIDX\x00\x00"
 _OLDER_MAGIC = b"TNTIDX\x00\x00"
 _VERSION = 1
-_HEADER = struct.Struct("<9sQBQQ")  # magic, version, dtype code, sequences, document borders: 34 bytes
+HEADER = struct.Struct("<9sQBQQ")  # magic, version, dtype code, sequences, document borders: 34 bytes
 
 # Codes 6 and 7 are floats, which are no tokens (and whose width differs between versions of Megatron).
 _DTYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 8: "uint16"}
@@ -162,7 +162,7 @@ def _write_tokens(out: BinaryIO, documents: Iterable[npt.ArrayLike], dtype: np.d
 
 def _write_index(out: BinaryIO, sizes: npt.NDArray[np.int32], dtype: np.dtype[Any]) -> None:
     documents = len(sizes)
-    out.write(_HEADER.pack(_MAGIC, _VERSION, _CODES[dtype.name], documents, documents + 1))
+    out.write(HEADER.pack(MAGIC, _VERSION, _CODES[dtype.name], documents, documents + 1))
     out.write(sizes.tobytes())
     address = 0
     for first in range(0, documents, _AT_ONCE):
@@ -200,16 +200,16 @@ def _refuse_missing(index: Path, tokens: Path) -> None:
 def _read_header(path: Path) -> tuple[np.dtype[Any], int, int]:
     """Type of a token, number of sequences, number of document borders."""
     with path.open("rb") as file:
-        raw = file.read(_HEADER.size)
+        raw = file.read(HEADER.size)
     if raw.startswith(_OLDER_MAGIC):
         raise UserError(
             f"{path}: Megatron's older format ('lazy' or 'cached'); prepare it again with dataset-impl mmap"
         )
-    if raw[: len(_MAGIC)] != _MAGIC[: len(raw)]:
-        raise UserError(f"{path}: not a Megatron index, it begins with {raw[: len(_MAGIC)]!r} and not with {_MAGIC!r}")
-    if len(raw) < _HEADER.size:
-        raise UserError(f"{path}: truncated, {len(raw)} bytes do not hold the header of {_HEADER.size}; fetch it anew")
-    _, version, code, sequences, borders = _HEADER.unpack(raw)
+    if raw[: len(MAGIC)] != MAGIC[: len(raw)]:
+        raise UserError(f"{path}: not a Megatron index, it begins with {raw[: len(MAGIC)]!r} and not with {MAGIC!r}")
+    if len(raw) < HEADER.size:
+        raise UserError(f"{path}: truncated, {len(raw)} bytes do not hold the header of {HEADER.size}; fetch it anew")
+    _, version, code, sequences, borders = HEADER.unpack(raw)
     if version != _VERSION:
         raise UserError(f"{path}: version {version} of the Megatron index; only version {_VERSION} is known")
     if code not in _DTYPES:
@@ -221,13 +221,13 @@ def _read_header(path: Path) -> tuple[np.dtype[Any], int, int]:
 def _map_index(
     path: Path, sequences: int, borders: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    size, needed = path.stat().st_size, _HEADER.size + 12 * sequences + 8 * borders
+    size, needed = path.stat().st_size, HEADER.size + 12 * sequences + 8 * borders
     if size != needed:
         raise UserError(
             f"{path}: {size} bytes, but {sequences} sequences and {borders} document borders take {needed}; "
             f"the file is truncated or damaged, fetch or write it anew"
         )
-    raw = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)[_HEADER.size :]
+    raw = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)[HEADER.size :]
     sizes, pointers, doc_idx = np.split(raw, [4 * sequences, 12 * sequences])
     return sizes.view("<i4"), pointers.view("<i8"), doc_idx.view("<i8")
 

@@ -1,7 +1,7 @@
 """Rows of tokens, and the order in which training takes them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from l2e.errors import UserError
 
-_BLOCK = 1 << 20  # bytes at each end of a token file that its fingerprint covers
+_BLOCK = 1 << 20  # bytes at each end of the data that its fingerprint covers
 
 
 def rows_for_step(step: int, batch: int) -> range:
@@ -19,6 +19,12 @@ def rows_for_step(step: int, batch: int) -> range:
     The whole data position is this function of the step, so resuming needs no loader state.
     """
     return range(step * batch, (step + 1) * batch)
+
+
+def sha256_of_ends(size: int, read: Callable[[int, int], bytes]) -> str:
+    """Hash of the first and the last MiB of `size` bytes; `read` gives those from a start up to a stop."""
+    length = min(size, _BLOCK)
+    return hashlib.sha256(read(0, length) + read(size - length, size)).hexdigest()
 
 
 class TrainingRows(Protocol):
@@ -75,11 +81,10 @@ class PackedRows:
     def fingerprint(self) -> dict[str, Any]:
         """What identifies these rows: size, row length and a hash of the first and last MiB."""
         raw = self.tokens.view(np.uint8)
-        ends = hashlib.sha256(raw[:_BLOCK].tobytes() + raw[-_BLOCK:].tobytes())
         return {
             "tokens": len(self.tokens),
             "row_length": self.seq_length + 1,
-            "sha256_of_ends": ends.hexdigest(),
+            "sha256_of_ends": sha256_of_ends(len(raw), lambda start, stop: raw[start:stop].tobytes()),
         }
 
 

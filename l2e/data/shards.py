@@ -13,19 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from l2e.data.block_cache import BlockCache
+from l2e.data.megatron_files import HEADER, MAGIC
 from l2e.data.remote_blocks import RemoteBlocks
 from l2e.data.remote_file import RangeReader, RemoteFile, UnreachableError
+from l2e.data.rows import sha256_of_ends
 from l2e.errors import UserError
 from l2e.files import write_atomically
 
 _log = logging.getLogger(__name__)
 
 _TOKEN = 2  # bytes of one token, a little-endian uint16
-_MIB = 1 << 20  # the fingerprint covers this many bytes at each end
 _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.bin")
-_IDX_MAGIC = b"MMIDIDX\x00\x00"
 _IDX_UINT16 = 8
-_IDX_HEADER = 34  # bytes before the lengths of the sequences
 _IDX_LOOK = 1 << 16  # lengths looked at, at each end
 _DOCUMENT_LEVEL_FIRST = "pile_0.87_deduped_text_document-00000-of-00082.bin"
 _DOCUMENT_LEVEL = (
@@ -144,17 +143,11 @@ class PileShards:
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies these rows, wherever they lie: size, row length and a hash of the first and last MiB."""
-        ends = hashlib.sha256()
-        size = min(_MIB, self._bytes)
-        for start in (0, self._bytes - size):
-            part = np.empty(size, np.uint8)
-            self._read_into(start, part)
-            ends.update(part.tobytes())
         return {
             "kind": "pile_preshuffled",
             "bytes": self._bytes,
             "row_length": self.row_length,
-            "sha256_of_ends": ends.hexdigest(),
+            "sha256_of_ends": sha256_of_ends(self._bytes, self._read),
         }
 
     def close(self) -> None:
@@ -168,6 +161,12 @@ class PileShards:
         for row in ends:
             if not 0 <= row < len(self):
                 raise IndexError(f"row {row} of {len(self)}")
+
+    def _read(self, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of the concatenation."""
+        part = np.empty(stop - start, np.uint8)
+        self._read_into(start, part)
+        return part.tobytes()
 
     def _read_into(self, start: int, out: Bytes) -> None:
         """Fill `out` with the bytes of the concatenation from `start` on."""
@@ -291,13 +290,13 @@ def _check_idx(folder: Path, size: int, row_length: int) -> None:
     """
     for path in sorted(folder.glob("*.idx")):
         with path.open("rb") as file:
-            header = file.read(_IDX_HEADER)
-            if len(header) < _IDX_HEADER or not header.startswith(_IDX_MAGIC):
-                continue  # not one of Megatron's, or not whole: the rows are read without it
-            if header[17] != _IDX_UINT16:
-                raise UserError(f"{path}: tokens of type {header[17]}, expected 8 (uint16); check the folder")
-            count = int.from_bytes(header[18:26], "little")
-            lengths = _ends(path, count)
+            header = file.read(HEADER.size)
+        if len(header) < HEADER.size or not header.startswith(MAGIC):
+            continue  # not one of Megatron's, or not whole: the rows are read without it
+        _, _, code, count, _ = HEADER.unpack(header)
+        if code != _IDX_UINT16:
+            raise UserError(f"{path}: tokens of type {code}, expected {_IDX_UINT16} (uint16); check the folder")
+        lengths = _ends(path, count)
         found = set(lengths.tolist()) or {row_length}
         if len(found) == 1 and found != {row_length}:
             raise UserError(f"{path}: rows of {found.pop()} tokens, expected {row_length}; correct the row length")
@@ -313,7 +312,7 @@ def _check_idx(folder: Path, size: int, row_length: int) -> None:
 def _ends(path: Path, count: int) -> npt.NDArray[np.int32]:
     """The first and the last lengths of sequences in an .idx of `count`."""
     look = min(count, _IDX_LOOK)
-    places = [_IDX_HEADER, _IDX_HEADER + 4 * (count - look)]
+    places = [HEADER.size, HEADER.size + 4 * (count - look)]
     return np.concatenate([np.fromfile(path, "<i4", look, offset=place) for place in places])
 
 

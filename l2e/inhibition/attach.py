@@ -1,6 +1,5 @@
 """Attach an inhibition to a model: the three lines that add L2E to any training loop."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +13,6 @@ from l2e.inhibition.dropout import drop_at, drop_everywhere
 from l2e.inhibition.outputs import hidden_states, with_hidden_states
 from l2e.inhibition.placement import tapped_modules
 from l2e.inhibition.recompute import in_backward, to_be_recomputed
-from l2e.inhibition.reduce import rank
 from l2e.inhibition.statistics import require_finite, share
 from l2e.inhibition.tap import Pass, Tap
 
@@ -51,14 +49,12 @@ class Inhibition:
     Attributes:
         taps: by index of the block, or by its path where blocks are named by path.
         paths: where in the model each tapped module lies, by the same key.
-        updates: optimizer steps done.
     """
 
     def __init__(self, model: nn.Module, config: InhibitionConfig) -> None:
         self.config = config
         self.taps: dict[int | str, Tap] = {}
         self.paths: dict[int | str, str] = {}
-        self.updates = 0
         self._interrupted = False
         self._undo: list[Callable[[], None]] = []
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -80,7 +76,6 @@ class Inhibition:
             self._undo.append(module.register_forward_hook(partial(_tap_output, self.taps[key])).remove)
         self._undo.append(model.register_forward_pre_hook(self._begin_forward).remove)
         self._undo.append(model.register_forward_hook(self._end_forward).remove)
-        self._seed()
 
     def penalty(self) -> Tensor:
         """The weighted penalties of the forward passes since the last call (L15), to be added to the loss.
@@ -127,8 +122,6 @@ class Inhibition:
             )
         for tap in taps:
             tap.step()
-        self.updates += 1
-        self._seed()
 
     def metrics(self) -> dict[str, float]:
         """Per tapped block of the last update, e.g. "block2/threshold"; NaN before a value exists.
@@ -145,7 +138,7 @@ class Inhibition:
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs; not part of the model's state. Call it between updates."""
         taps = {key: tap.state_dict() for key, tap in self.taps.items()}
-        return {"config": asdict(self.config), "updates": self.updates, "taps": taps}
+        return {"config": asdict(self.config), "taps": taps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state.
@@ -157,10 +150,8 @@ class Inhibition:
             raise ValueError(f"saved by method {state['config']['method']}, this is {self.config.method}")
         if set(state["taps"]) != set(self.taps):
             raise ValueError(f"saved taps are blocks {list(state['taps'])}, these are {list(self.taps)}")
-        self.updates = state["updates"]
         for key, tap in self.taps.items():
             tap.load_state_dict(state["taps"][key], self._device)
-        self._seed()
 
     def remove(self) -> None:
         """Take everything off the model that `attach` put on it."""
@@ -187,13 +178,6 @@ class Inhibition:
             self._interrupted = False
             for tap in self.taps.values():
                 tap.drop()
-
-    def _seed(self) -> None:
-        """Random numbers are a function of seed, block, update and rank: a resumed run draws the same."""
-        for tap in self.taps.values():
-            drawn_for = f"{self.config.seed}/{tap.statistics.name}/{self.updates}/{rank()}"
-            digest = hashlib.blake2b(drawn_for.encode(), digest_size=8).digest()
-            tap.seed(int.from_bytes(digest) >> 1)
 
 
 def _name(key: int | str, space: str = " ") -> str:

@@ -1,5 +1,6 @@
 """One tapped block: what is done to its selected outputs, forwards, backwards and when recomputed."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from l2e.inhibition.config import InhibitionConfig
 from l2e.inhibition.methods import deactivate, sum_of_logs
+from l2e.inhibition.reduce import rank
 from l2e.inhibition.statistics import Rule, Statistics
 from l2e.inhibition.strength import GradientMeter, StrengthControl, round_at_random
 
@@ -131,6 +133,7 @@ class Tap:
             self.control.step(self.meter.ratio, self.statistics.updates)
             self.weight = self.control.weight
         self.drop_passes()
+        self._seed()
 
     def drop(self) -> None:
         """Forget what this update has gathered."""
@@ -143,11 +146,6 @@ class Tap:
         self._penalties.clear()
         self._linked.clear()
         self._unlinked.clear()
-
-    def seed(self, seed: int) -> None:
-        """Start the random numbers of an update."""
-        if self.generator is not None:
-            self.generator.manual_seed(seed)
 
     def metrics(self) -> dict[str, float]:
         """Of the last update; NaN before a value exists. See `Inhibition.metrics`."""
@@ -169,6 +167,7 @@ class Tap:
         self._build(device)
         self._copies = state["copies"]
         self.statistics.load_state_dict(state["statistics"], device)
+        self._seed()
         if self.control is not None and state["control"] is not None:
             self.control.load_state_dict(state["control"])
             self.weight = self.control.weight
@@ -182,6 +181,15 @@ class Tap:
         if self.control is not None:
             self.weight = self.control.weight
         self.generator = torch.Generator(device) if self.config.stochastic_rounding else None
+        self._seed()
+
+    def _seed(self) -> None:
+        """Random numbers are a function of seed, block, update and rank: a resumed run draws the same."""
+        if self.generator is None:
+            return
+        drawn_for = f"{self.config.seed}/{self.statistics.name}/{self.statistics.updates}/{rank()}"
+        digest = hashlib.blake2b(drawn_for.encode(), digest_size=8).digest()
+        self.generator.manual_seed(int.from_bytes(digest) >> 1)
 
     def _attach(self, values: Tensor, penalty: Tensor, run: Pass) -> tuple[Tensor, Tensor]:
         result, penalty = _AttachPenalty.apply(values, penalty, run, self)

@@ -1,6 +1,7 @@
 """The training loop."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -71,14 +72,15 @@ class Trainer:
         """Targets of one update over all ranks."""
         return self.config.batch_size * self.config.seq_length
 
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What identifies the data: a hash over files, read once."""
+        return self.loader.rows.fingerprint()
+
     def state_dict(self) -> dict[str, Any]:
         """Step, what identifies the data, and the callbacks' states."""
-        data = self.loader.rows.fingerprint()
-        return {
-            "step": self.step,
-            "data": data,
-            "callbacks": {c.name: c.state_dict() for c in self.callbacks if c.name},
-        }
+        callbacks = {c.name: c.state_dict() for c in self.callbacks if c.name}
+        return {"step": self.step, "data": self.data, "callbacks": callbacks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after `state["step"]` updates.
@@ -86,10 +88,9 @@ class Trainer:
         Raises:
             UserError: the data is not what those updates were trained on.
         """
-        data = self.loader.rows.fingerprint()
-        if state["data"] != data:
-            other = [f"{key} was {state['data'].get(key)} and is {data.get(key)}" for key in state["data"] | data
-                     if state["data"].get(key) != data.get(key)]  # fmt: skip
+        before, now = state["data"], self.data
+        other = [f"{k} was {before.get(k)} and is {now.get(k)}" for k in before | now if before.get(k) != now.get(k)]
+        if other:
             raise UserError(f"the data has changed since the restart point of step {state['step']}: {'; '.join(other)}")
         self.step = state["step"]
         for callback in self.callbacks:
