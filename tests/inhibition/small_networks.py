@@ -35,6 +35,19 @@ class Block(nn.Sequential):
         return self[2](self[1](self[0](x)))
 
 
+class OneBlock(nn.Module):
+    """A block that hands its input on times a weight: what comes out, and its gradient, are known by hand."""
+
+    def __init__(self, block: nn.Module | None = None) -> None:
+        super().__init__()
+        self.block = block or nn.Identity()
+        self.after: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.after = self.block(x)
+        return self.after
+
+
 def batches(count: int, size: int = 12, seq: int = 5, seed: int = 1) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(size, seq, 8, generator=generator) for _ in range(count)]

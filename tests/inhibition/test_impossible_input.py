@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_networks import SETTINGS, Network, batches, train
+from small_networks import SETTINGS, Network, OneBlock, batches, train
 from torch import Tensor, nn
 
 import l2e
@@ -77,16 +77,8 @@ def test_batches_of_one(method: str, scope: str) -> None:
 def test_neurons_that_never_vary(method: str, compensation: float) -> None:
     """All of them, then some: no NaN, and what never moved is never selected."""
 
-    class Holder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.block = nn.Identity()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.block(x)
-
     for constant in (slice(None), slice(0, 4)):
-        model = Holder()
+        model = OneBlock()
         inhibition = l2e.attach(model, method, ["block"], **SETTINGS, weight=0.1, compensation=compensation)
         for batch in batches(6):
             batch[..., constant] = 2.0
@@ -155,15 +147,7 @@ def test_sequences_of_other_lengths_and_outputs_of_other_shapes() -> None:
 
 
 def test_positions_without_enough_updates_are_not_scored() -> None:
-    class Holder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.block = nn.Identity()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.block(x)
-
-    model = Holder()
+    model = OneBlock()
     inhibition = l2e.attach(model, "memel", ["block"], late_start=3, rate=0.4)
     for batch in batches(4, seq=2):
         model(batch)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from small_networks import SETTINGS, Network, batches, train
+from small_networks import SETTINGS, Network, OneBlock, batches, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,19 +12,6 @@ import l2e
 from l2e.inhibition.methods import METHODS
 
 EDITING = {"memel": 1.0, "reverse_deactivation": 1.0, "naive_a": 0.0, "naive_b": -1.0}
-
-
-class OneBlock(nn.Module):
-    """A block that hands its input on times a weight: what comes out, and its gradient, are known by hand."""
-
-    def __init__(self, block: nn.Module | None = None) -> None:
-        super().__init__()
-        self.block = block or nn.Identity()
-        self.after: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.after = self.block(x)
-        return self.after
 
 
 def warm(inhibition: l2e.Inhibition, model: nn.Module, data: list[Tensor]) -> None:

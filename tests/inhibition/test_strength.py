@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import SETTINGS, Network, batches, train
+from small_networks import SETTINGS, Network, OneBlock, batches, train
 from torch import nn
 
 import l2e
@@ -106,7 +106,7 @@ def test_half_precision_absorbs_what_single_precision_keeps(dtype: torch.dtype) 
     """A penalty gradient 1e-4 of the other one: under half the last digit of bf16 (2^-9) and fp16 (2^-12)."""
     shares = {}
     for kind in (torch.float32, dtype):
-        model = Holder()
+        model = OneBlock()
         inhibition = l2e.attach(model, blocks=["block"], **{**SETTINGS, "reduction": "sum"}, weight=1e-4)
         for batch in batches(3):
             x = batch.to(kind).requires_grad_()
@@ -118,19 +118,10 @@ def test_half_precision_absorbs_what_single_precision_keeps(dtype: torch.dtype) 
     assert shares[dtype] > 0.95
 
 
-class Holder(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.block(x)
-
-
 def test_random_rounding_lets_a_small_gradient_act_on_average() -> None:
     mean = {}
     for rounding in (False, True):
-        model = Holder()
+        model = OneBlock()
         inhibition = l2e.attach(
             model, blocks=["block"], **{**SETTINGS, "reduction": "sum"}, weight=1e-3, stochastic_rounding=rounding
         )
