@@ -19,9 +19,15 @@ class ReportConfig:
     output: str
     """Folder of the report."""
 
+    table: int | None = None
+    """A table of L2E, 1 to 8, to fill from the runs; null: none."""
+
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:
     """Write the report and say where it is."""
     config = build_settings(ReportConfig, tree)
     start_logging()
-    print(f"report: {write_report([Path(path) for path in config.runs], Path(config.output))}")
+    written = write_report([Path(path) for path in config.runs], Path(config.output), config.table)
+    if config.table is not None:
+        print((written.parent / "report.md").read_text(encoding="utf-8"))
+    print(f"report: {written}")

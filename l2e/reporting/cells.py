@@ -7,6 +7,10 @@ MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
 
+class Best(str):
+    """The text of a cell that is to stand out."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A title, a caption that says how to read it, a header and rows; the first column names the row.

@@ -18,7 +18,9 @@ def findings(runs: Sequence[RunRecord]) -> list[str]:
     if baseline is None:
         found += [sentence for run in runs for sentence in _against_chance(run)]
         if len(runs) > 1:
-            found.append("No run here is without inhibition, so nothing is compared with a baseline.")
+            several = any(run.is_baseline for run in runs)
+            reason = "The runs are of several models" if several else "No run here is without inhibition"
+            found.append(f"{reason}, so nothing is compared with a baseline.")
         return [*found, _seeds(runs)]
     comparisons = compare_runs(runs)
     found += [sentence(one) for one in comparisons]

@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from string import Template
 
-from l2e.reporting.cells import Table
+from l2e.reporting.cells import Best, Table
 from l2e.reporting.contents import Contents
 from l2e.reporting.page_style import CSS
 from l2e.reporting.pictures import Picture
@@ -80,7 +80,8 @@ def _row(tag: str, cells: Sequence[str], text_columns: int) -> str:
     row = f'<th scope="{scope}">{html.escape(cells[0])}</th>'
     for place, cell in enumerate(cells[1:], start=1):
         attributes = (' scope="col"' if tag == "th" else "") + (' class="text"' if place < text_columns else "")
-        row += f"<{tag}{attributes}>{html.escape(cell)}</{tag}>"
+        text = html.escape(cell)
+        row += f"<{tag}{attributes}>{f'<b>{text}</b>' if isinstance(cell, Best) else text}</{tag}>"
     return f"<tr>{row}</tr>"
 
 

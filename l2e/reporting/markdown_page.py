@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from l2e.reporting.cells import Table
+from l2e.reporting.cells import Best, Table
 from l2e.reporting.contents import Contents
 from l2e.reporting.pictures import Picture
 
@@ -45,7 +45,7 @@ def _table(table: Table) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(escape(cell) for cell in cells) + " |"
+    return "| " + " | ".join(f"**{escape(cell)}**" if isinstance(cell, Best) else escape(cell) for cell in cells) + " |"
 
 
 def _items(sentences: Sequence[str]) -> str:

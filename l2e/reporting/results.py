@@ -20,8 +20,9 @@ class ResultRow:
 
 
 def find_baseline(runs: Sequence[RunRecord]) -> RunRecord | None:
-    """The first run without inhibition, if there is anything to compare it with."""
-    return next((run for run in runs if run.is_baseline), None) if len(runs) > 1 else None
+    """The first run without inhibition, if there are other runs of the same model to compare with it."""
+    one_model = len({str(run.setting("model.name")) for run in runs}) == 1
+    return next((run for run in runs if run.is_baseline), None) if len(runs) > 1 and one_model else None
 
 
 def cells_at(run: RunRecord, step: int | None) -> dict[Column, TaskResult]:
