@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from l2e.cli import by_model  # noqa: F401  (a resolver of the YAML files)
 from l2e.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -96,9 +97,11 @@ def _allow_any_setting(argument: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """Hydra's message on one line, without its search path and OmegaConf's appendix."""
+    """Hydra's message on one line, without its search path and OmegaConf's appendix, the key first."""
     text = re.split(r"Config search path:|\n\s*full_key:", str(error))[0]
-    return " ".join(text.split())
+    text = " ".join(text.removeprefix("ValueError raised while resolving interpolation: ").split())
+    key = re.search(r"full_key: (\S+)", str(error))
+    return f"{key[1]}: {text}" if key and key[1] not in text else text
 
 
 def _fail(message: str) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from l2e.cli.benchmark import BenchmarkConfig
+from l2e.cli.by_model import by_model
 from l2e.cli.evaluate import EvaluateConfig
 from l2e.cli.prepare import PrepareConfig
 from l2e.cli.pretrain_config import PretrainConfig
@@ -47,6 +49,7 @@ def test_every_choice_of_every_group(choice: str) -> None:
 def test_every_experiment(experiment: str) -> None:
     needed = ["++data.path=/somewhere"] if experiment == "pile_sample" else []
     config = build_settings(PretrainConfig, tree("pretrain", f"experiment={experiment}", *needed))
+    assert ("table" in experiment or experiment == "paper") == (config.training.steps == 14_300)
     if experiment == "pile_sample":
         assert config.model.name == "pythia-14m"
         assert config.evaluation.tasks == ["arc_challenge", "arc_easy", "piqa", "sciq"]
@@ -54,12 +57,62 @@ def test_every_experiment(experiment: str) -> None:
         assert config.vocab_size == 50304
 
 
+PUBLISHED = {"pythia-70m": (1e-11, 32, 1e-3), "pythia-410m": (1e-10, 32, 3e-4), "pythia-2.8b": (1e-9, 16, 1.6e-4)}
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+@pytest.mark.parametrize("inhibition", ["none", "dropout", "l2e", "l2e_no_threshold", "reverse_deactivation"])
+def test_the_papers_tables_take_what_is_published_for_the_size(model: str, inhibition: str) -> None:
+    """L16, method.md 2.12; the peak rates of pythia.md D.6."""
+    for table in (1, 4, 5, 7, 8):
+        chosen = tree("pretrain", f"experiment=table{table}", f"model={model}", f"inhibition={inhibition}")
+        config = build_settings(PretrainConfig, chosen)
+        training = config.training
+        assert (config.inhibition.weight, training.micro_batch_size, training.lr) == PUBLISHED[model]
+        assert (training.steps, training.batch_size, training.schedule_steps) == (14_300, 1024, 143_000)
+        assert config.inhibition.method == inhibition
+        assert (config.data.name, config.evaluation.shots) == ("pile_deduped", [0, 5])
+        assert config.name == f"{model}-{inhibition}-0.02-middle-2-seed1"  # one run, whichever table asks for it
+
+
+def test_each_table_sweeps_its_own_settings() -> None:
+    swept = {}
+    for table in (1, 4, 5, 7, 8):
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            composed = compose("pretrain", [f"experiment=table{table}"], return_hydra_config=True)
+        swept[table] = dict(composed.hydra.sweeper.params)
+    assert swept == {
+        1: {"inhibition": "none,dropout,l2e"},
+        4: {"inhibition": "l2e", "inhibition.rate": "0.01,0.02,0.03"},
+        5: {"inhibition": "l2e", "inhibition.blocks": "top-bottom,middle-third,middle-2"},
+        7: {"inhibition": "l2e_no_threshold,l2e"},
+        8: {"inhibition": "reverse_deactivation,l2e"},
+    }
+
+
+def test_a_size_without_a_published_weight_must_state_one() -> None:
+    with pytest.raises(OmegaConfBaseException, match="nothing is published for tiny"):
+        tree("pretrain", "experiment=table1", "model=tiny")
+    given = ["inhibition.weight=1e-4", "training.micro_batch_size=8", "training.lr=1e-3", "model.max_length=2048"]
+    assert tree("pretrain", "experiment=table1", "model=tiny", *(f"++{one}" for one in given))["training"]["lr"] == 1e-3
+
+
+def test_a_choice_by_model() -> None:
+    assert by_model("a", "a 1e-3", "b 2") == 0.001
+    assert isinstance(by_model("b", "a 1e-3", "b 32"), int)
+    with pytest.raises(ValueError, match="nothing is published for c, only for a, b: give a value"):
+        by_model("c", "a 1", "b 2")
+
+
 def test_all_sizes_are_shipped() -> None:
     assert {path.stem for path in (CONFIGS / "model").glob("*.yaml")} == {"tiny", *PYTHIA}
 
 
 def test_the_pythia_recipe_is_the_published_one() -> None:
-    training = build_settings(PretrainConfig, tree("pretrain", "training=pythia", *NEEDED[1:])).training
+    training = build_settings(
+        PretrainConfig, tree("pretrain", "training=pythia", *NEEDED[2:], "model=pythia-1.4b")
+    ).training
+    assert training.lr == 2e-4
     assert (training.batch_size, training.seq_length, training.schedule_steps) == (1024, 2048, 143_000)
     assert (training.schedule, training.warmup, training.lr_floor) == ("pythia_v1", 0.01, 0.1)
     assert (training.betas, training.eps, training.weight_decay, training.clip) == ([0.9, 0.95], 1e-8, 0.1, 1.0)
