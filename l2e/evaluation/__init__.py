@@ -2,11 +2,12 @@
 
 from l2e.evaluation.config import EvaluationConfig
 from l2e.evaluation.results import TaskResult, read_summary, write_summary
-from l2e.evaluation.stage import evaluate
+from l2e.evaluation.stage import Evaluator, evaluate
 from l2e.evaluation.tasks import check_evaluation_data
 
 __all__ = [
     "EvaluationConfig",
+    "Evaluator",
     "TaskResult",
     "check_evaluation_data",
     "evaluate",

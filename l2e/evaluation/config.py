@@ -22,8 +22,8 @@ class EvaluationConfig:
     data_dir: str | None = None
     """Folder with `<task>/<split>.jsonl`; null takes lm-eval's own source, the Hugging Face hub."""
 
-    batch_size: int = 16
-    """Requests (one for each choice of an item) in one forward pass."""
+    batch_size: int | None = 16
+    """Requests (one for each choice of an item) in one forward pass; null: the largest that fits a GPU, 16 on a CPU."""
 
     initial: bool = False
     """Evaluate the untrained model too. The pipeline looks at this; the stage itself does not."""
@@ -40,8 +40,8 @@ class EvaluationConfig:
             )
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1 item, or null for all of them, not {self.limit}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1 or null, not {self.batch_size}")
 
     @property
     def shots(self) -> list[int]:

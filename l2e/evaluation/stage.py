@@ -2,15 +2,20 @@
 
 import contextlib
 import logging
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 from l2e.evaluation.config import EvaluationConfig
 from l2e.evaluation.results import TaskResult, item_lines, task_results, write_outputs, write_summary
-from l2e.evaluation.tasks import check_evaluation_data
+from l2e.evaluation.tasks import check_evaluation_data, write_task_files
 
 log = logging.getLogger("l2e.evaluation")
+
+_TASK_FOLDER = "l2e-tasks-"
 
 
 def evaluate(
@@ -21,49 +26,139 @@ def evaluate(
     *,
     max_length: int | None = None,
     seed: int = 1234,
+    cache_dir: Path | None = None,
 ) -> list[TaskResult]:
-    """Evaluate a model as `lm_eval run` would, in process, whatever `config.enabled` says.
+    """Evaluate one model; see `Evaluator`, whose arguments these are, and `Evaluator.score`."""
+    with Evaluator(tokenizer, config, max_length=max_length, seed=seed, cache_dir=cache_dir) as evaluator:
+        return evaluator.score(model, output_dir)
 
-    Writes `<k>-shot/results.json`, `<k>-shot/samples_<task>.jsonl`, `tasks/<task>.yaml` for local data and,
-    last, `summary.json`, whose presence means that the evaluation is complete. The model keeps its mode,
-    precision and device, the tokenizer and the global random generators are left as they were. Call it on one
-    process.
+
+class Evaluator:
+    """Evaluate models as `lm_eval run` would, in process, whatever `config.enabled` says.
+
+    Items are loaded and requests built once, for any number of models. Where torch.distributed is initialised every
+    rank makes the same calls: the ranks share the requests, and rank 0 writes. The models keep their mode, precision
+    and device; the tokenizer and the global random generators are left as they were.
 
     Args:
-        model: a transformers causal language model, whole on this process.
-        tokenizer: the transformers tokenizer it was trained with.
+        tokenizer: the transformers tokenizer that the models were trained with.
         config: tasks, shots, limit, data.
-        output_dir: where to write; created.
-        max_length: tokens the model may see, default its `max_position_embeddings`. Longer items lose the start
+        max_length: tokens a model may see, default its `max_position_embeddings`. Longer items lose the start
             of their context; how many did is logged and recorded.
         seed: of the few-shot examples; lm-eval's default.
-
-    Returns:
-        One result for each number of shots and task, in the order of the configuration.
+        cache_dir: where answers are kept, see `AnswerCache`; null: nowhere.
 
     Raises:
-        UserError: data that cannot be used, before the model runs.
+        UserError: data that cannot be used, before a model runs.
     """
-    check_evaluation_data(config)
-    from l2e.evaluation import contained, harness  # seconds of imports that a mere check does not need
 
-    output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "summary.json").unlink(missing_ok=True)
-    results: list[TaskResult] = []
-    local = contextlib.nullcontext() if config.data_dir is None else contained.local_data()
-    with contained.quiet(), contained.own_generators(), local, contained.scoring(model):
-        manager = harness.task_manager(config, output_dir / "tasks")
-        scorer = harness.LanguageModel(model, tokenizer, config.batch_size, max_length)
-        for shots in config.shots:
-            started = time.perf_counter()
-            raw = harness.run(scorer, manager, config, shots, seed)
-            raw["samples"] = {task: item_lines(lines, scorer.shortened) for task, lines in raw["samples"].items()}
-            write_outputs(output_dir / f"{shots}-shot", raw)
-            found = task_results(raw)
-            _report(found, scorer.max_length, time.perf_counter() - started)
-            results += found
-    write_summary(output_dir / "summary.json", results)
-    return results
+    def __init__(
+        self,
+        tokenizer: Any,
+        config: EvaluationConfig,
+        *,
+        max_length: int | None = None,
+        seed: int = 1234,
+        cache_dir: Path | None = None,
+    ) -> None:
+        check_evaluation_data(config)
+        self.tokenizer = tokenizer
+        self.config = config
+        self.max_length = max_length
+        self.seed = seed
+        self._cache_dir = cache_dir
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Evaluator":
+        from l2e.evaluation import contained, harness  # seconds of imports that a mere check does not need
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contained.quiet())
+            if self.config.data_dir is not None:
+                stack.enter_context(contained.local_data())
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_TASK_FOLDER)))
+            with contained.own_generators():
+                manager = harness.task_manager(self.config, folder)
+                self._questions = [
+                    [harness.Questions(manager, name, self.config, shots, self.seed) for name in self.config.tasks]
+                    for shots in self.config.shots
+                ]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def score(self, model: Any, output_dir: Path) -> list[TaskResult]:
+        """Evaluate one model, whole on this process.
+
+        Writes `<k>-shot/results.json`, `<k>-shot/samples_<task>.jsonl`, `tasks/<task>.yaml` for local data and,
+        last, `summary.json`, whose presence means that the evaluation is complete.
+
+        Returns:
+            One result for each number of shots and task, in the order of the configuration.
+        """
+        from l2e.evaluation import contained, harness
+        from l2e.evaluation.answers import AnswerCache, model_identity
+
+        writes = not dist.is_initialized() or dist.get_rank() == 0
+        cache = AnswerCache(self._cache_dir)
+        if writes:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            (output_dir / "summary.json").unlink(missing_ok=True)
+            if self.config.data_dir is not None:
+                write_task_files(self.config, output_dir / "tasks")
+        results: list[TaskResult] = []
+        with contained.own_generators(), contained.scoring(model):
+            scorer = harness.LanguageModel(model, self.tokenizer, self.config.batch_size, self.max_length)
+            identity = model_identity(scorer) if self._cache_dir else ""
+            for shots, asked in zip(self.config.shots, self._questions, strict=True):
+                started = time.perf_counter()
+                answers = [_answers(questions, scorer, cache, identity, writes) for questions in asked]
+                raw = _merged(answers) | harness.provenance(scorer, self.config, shots, self.seed)
+                found = task_results(raw)
+                if writes:
+                    write_outputs(output_dir / f"{shots}-shot", raw)
+                    _report(found, scorer.max_length, time.perf_counter() - started)
+                results += found
+        if writes:
+            write_summary(output_dir / "summary.json", results)
+        return results
+
+
+def _answers(questions: Any, scorer: Any, cache: Any, identity: str, writes: bool) -> dict[str, Any]:
+    """From the cache where rank 0 finds them there; else asked, and kept at once, so that an interruption costs one."""
+    path = cache.path(identity, questions)
+    kept = _of_rank_0(cache.read(path) if writes else None)
+    if kept is not None:
+        log.info("%s, %d-shot: answers kept in %s", questions.name, questions.shots, path)
+        return kept
+    raw = questions.ask(scorer)
+    for task in raw["configs"].values():  # read from a temporary folder; the outputs have a copy
+        source = Path(task.get("metadata", {}).get("config_source", ""))
+        if source.parent.name.startswith(_TASK_FOLDER):
+            task["metadata"]["config_source"] = f"tasks/{source.name}"
+    raw["samples"] = {task: item_lines(lines, scorer.shortened) for task, lines in raw["samples"].items()}
+    if writes:
+        cache.keep(path, raw)
+    return raw
+
+
+def _of_rank_0(value: Any) -> Any:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def _merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """lm-eval's results of several calls as those of one: each entry is keyed by task."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    return merged
 
 
 def _report(results: list[TaskResult], max_length: int, seconds: float) -> None:

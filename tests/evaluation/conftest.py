@@ -55,14 +55,19 @@ def real_model(real_tokenizer):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """lm-eval's own samples (with contexts) of every run: a list of {task: samples}."""
+    """lm-eval's own samples (with contexts) of every run: a list of {task: samples}.
+
+    A task that comes again begins another run.
+    """
     from l2e.evaluation import harness
 
     seen, original = [], harness.lm_eval.evaluate
 
     def record(*args, **kwargs):
         raw = original(*args, **kwargs)
-        seen.append(raw["samples"])
+        if not seen or seen[-1].keys() & raw["samples"].keys():
+            seen.append({})
+        seen[-1].update(raw["samples"])
         return raw
 
     monkeypatch.setattr(harness.lm_eval, "evaluate", record)
