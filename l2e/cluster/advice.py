@@ -76,7 +76,8 @@ def _remedies(work: Workload, memory_gib: float, allowance: Allowance | None) ->
 
 def _micro_batch_that_fits(work: Workload, memory_gib: float, needs: Any) -> int | None:
     """The largest smaller micro-batch that fits, else 1; None when there is no smaller one."""
-    each = max(1, work.training.batch_size // work.gpus)
+    batch = work.training.batch_size
+    each = batch // work.gpus if batch % work.gpus == 0 else batch
     smaller = [count for count in range(work.micro_batch - 1, 0, -1) if each % count == 0]
     fitting = (count for count in smaller if needs(_with(work, micro_batch_size=count)) <= memory_gib)
     return next(fitting, smaller[-1] if smaller else None)

@@ -5,6 +5,7 @@ from typing import Any
 
 from l2e.cluster.published_pythia import L2E_CHANGES, Fact, l2e_published, published
 from l2e.cluster.workload import Workload
+from l2e.inhibition import select_blocks
 from l2e.models import PYTHIA
 
 NOT_AUDITED = {
@@ -70,7 +71,10 @@ def _resolved(work: Workload) -> dict[str, Any]:
     """Our settings by key, with what follows where a setting leaves it open."""
     groups = ("model", "data", "training", "deepspeed", "inhibition")
     values = {f"{group}.{key}": value for group in groups for key, value in asdict(getattr(work, group)).items()}
+    middle = select_blocks(work.size.layers, "middle-2")
+    blocks = work.inhibition.blocks
     return values | {
+        "inhibition.blocks": "middle-2" if blocks == middle else blocks,
         "model.vocab_size": work.size.vocab_size,
         "training.schedule_steps": work.training.schedule_steps or work.training.steps,
         "training.micro_batch_size": work.micro_batch,

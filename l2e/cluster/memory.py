@@ -75,8 +75,7 @@ def peaks(work: Workload) -> dict[str, dict[str, float]]:
         "backward pass of the head": permanent | _head(state, kept, before),
         "backward pass of the last block": permanent | _last_block(state, kept, before),
         "end of the backward pass": permanent | _end(state, kept),
-        "reduction of the gradients": permanent
-        | {"gradients": state.reduction, "communication": state.bucket},
+        "reduction of the gradients": permanent | {"gradients": state.reduction, "communication": state.bucket},
         "optimizer step": permanent
         | {"gradients": state.step, "communication": state.bucket if state.bucket_stays else 0},
     }

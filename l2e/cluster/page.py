@@ -5,7 +5,7 @@ from typing import Any
 
 from l2e.cluster.memory import GIB
 from l2e.cluster.plan import Plan
-from l2e.cluster.published_pythia import NOT_REACHABLE
+from l2e.cluster.published_pythia import not_reachable
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ def _audit(plan: Plan) -> Table:
         )
         for d in plan.differences
     ]
-    rest = "No setting can change: " + "; ".join(NOT_REACHABLE) + "."
+    rest = "No setting can change: " + "; ".join(not_reachable(plan.work.model.name)) + "."
     return Table(title, columns, rows, rest if rows else f"None. {rest}")
 
 
-def _files(name: str, size: float, count: int) -> tuple[str, str, str, str]:
+def _files(name: str, size: float, count: int) -> tuple[str, ...]:
     return name, _gb(size), str(count), _gb(size * count)
 
 

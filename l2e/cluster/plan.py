@@ -8,7 +8,7 @@ from l2e.cluster.audit import Difference, audit
 from l2e.cluster.compute import Compute, compute
 from l2e.cluster.disk import Disk, disk
 from l2e.cluster.memory import GIB, Allowance, Memory, peak_memory
-from l2e.cluster.published_pythia import NOT_REACHABLE
+from l2e.cluster.published_pythia import not_reachable
 from l2e.cluster.workload import Workload, embedding_parameters, parameters
 
 
@@ -67,7 +67,7 @@ class Plan:
             "disk": asdict(self.disk) | {"run": self.disk.run},
             "audit": {
                 "differences": None if self.differences is None else [asdict(d) for d in self.differences],
-                "not_reachable": list(NOT_REACHABLE),
+                "not_reachable": not_reachable(work.model.name),
             },
             "problems": self.problems,
         }

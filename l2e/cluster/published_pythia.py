@@ -1,7 +1,7 @@
 """How the published Pythia suite was trained, and what L2E's paper changed.
 
-Read from EleutherAI/pythia `models/<size>/*.yml` and GPT-NeoX v1.0 (tag), which the suite names as its code; `source` of
-each fact is where. L2E: section 5.1, tables 1 to 8.
+Read from EleutherAI/pythia `models/<size>/*.yml` and GPT-NeoX at tag v1.0, which the suite names as its code; each
+fact's `source` says where. L2E: section 5.1, tables 1 to 8.
 """
 
 from dataclasses import dataclass
@@ -44,30 +44,42 @@ _COMMON = {
     "training.eps": Fact(value=1e-8, why="Adam's smallest denominator", source=f"{_YAML} optimizer.params.eps"),
     "training.clip": Fact(value=1.0, why="size of large updates", source=f"{_YAML} gradient_clipping"),
     "model.activation": Fact(
-        value="tanh", why="training used the tanh GELU, the exported configs say erf", source=f"{_YAML} bias-gelu-fusion"
+        value="tanh",
+        why="training used the tanh GELU, the exported configs say erf",
+        source=f"{_YAML} bias-gelu-fusion",
     ),
     "inhibition.method": Fact(
         value="none", why="dropout 0, nothing added to the loss", source=f"{_YAML} hidden-dropout, attention-dropout"
     ),
     "data.kind": Fact(value="pile", why="the rows that were trained on", source="pile-deduped-pythia-preshuffled"),
     "data.name": Fact(
-        value="pile_deduped", why="the deduplicated Pile in its order", source="pile-deduped-pythia-preshuffled"
+        value="pile_deduped",
+        why="rows of the -deduped models; the others saw the whole Pile",
+        source="pile-deduped-pythia-preshuffled",
     ),
     "data.row_length": Fact(value=2049, why="2048 targets of a row", source="batch_viewer.py, mmap_dataset.py"),
 }
 
-_GPUS = {"pythia-1b": 64, "pythia-1.4b": 64, "pythia-2.8b": 64, "pythia-6.9b": 128, "pythia-12b": 256}
-_MODEL_PARALLEL = {"pythia-6.9b": 2, "pythia-12b": 4}
 _KEPT_ACTIVATIONS = ("pythia-14m", "pythia-31m")
+_LATER = "trained later than the others, with a code and data version that is not certain"
+_MODEL_PARALLEL = "ran on {} GPUs for each copy of the model; here each GPU computes with a whole one"
 
-NOT_REACHABLE = (
-    "weights were drawn in fp16 on the GPU from another random stream (seed 1234): no seed of ours gives the same",
+_NOT_REACHABLE = (
+    "the initial weights were drawn in fp16 from another random stream (seed 1234): no seed of ours gives the same",
     "rotary angles were computed in fp16; transformers computes them in fp32",
-    "6.9B and 12B ran on 2 and 4 GPUs for each copy of the model; here each GPU holds a whole one",
-    "the 1B model's YAML says fp16 and a learning rate of 2.5e-4; the paper's README says bf16 and 3.0e-4",
-    "14M and 31M were trained later, with a code and data version that is not certain",
 )
-"""What no setting of ours can make the same; told with every audit."""
+_NOT_REACHABLE_OF = {
+    "pythia-14m": _LATER,
+    "pythia-31m": _LATER,
+    "pythia-1b": "the YAML says fp16 and a rate of 2.5e-4, the paper's README bf16 and 3.0e-4; audited as bf16, 2.5e-4",
+    "pythia-6.9b": _MODEL_PARALLEL.format(2),
+    "pythia-12b": _MODEL_PARALLEL.format(4),
+}
+
+
+def not_reachable(name: str) -> list[str]:
+    """What no setting of ours can make as it was; told with every audit."""
+    return [*_NOT_REACHABLE, *([_NOT_REACHABLE_OF[name]] if name in _NOT_REACHABLE_OF else [])]
 
 
 def published(name: str) -> dict[str, Fact]:
@@ -93,16 +105,6 @@ def published(name: str) -> dict[str, Fact]:
             value=size.vocab_size, why="rows of both embeddings", source=f"{_YAML} make_vocab_size_divisible_by"
         ),
     }
-
-
-def published_gpus(name: str) -> int:
-    """GPUs of the published run; 32 up to 410M."""
-    return _GPUS.get(name, 32)
-
-
-def model_parallel(name: str) -> int:
-    """GPUs that shared one copy of the model in the published run."""
-    return _MODEL_PARALLEL.get(name, 1)
 
 
 L2E_CHANGES: dict[str, Any] = {"training.steps": 14_300}
