@@ -6,8 +6,8 @@ from l2e.cluster.activations import inhibition_state
 from l2e.cluster.states import partition, partition_3
 from l2e.cluster.workload import Workload, parameters
 
-TOKENIZER = 2_500_000
-"""Pythia's tokenizer.json is 2.47 MB; each export holds a copy."""
+TOKENIZER = 49
+"""Bytes of a tokenizer for each token: Pythia's tokenizer.json is 2.47 MB. Each export holds a copy."""
 
 BEGINNINGS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Pythia's exports before the first thousand (D.6)."""
@@ -46,7 +46,7 @@ def disk(work: Workload) -> Disk:
         restart_point=restart_point(work),
         # The new one is complete before the oldest is removed.
         restart_points=min(written, checkpoint.keep + 1),
-        export=work.bytes_each * parameters(work.size) + TOKENIZER,
+        export=work.bytes_each * parameters(work.size) + TOKENIZER * work.size.vocab_size,
         exports=len(export_steps(checkpoint.exports, training.steps)),
         rows=2.0 * rows * (training.seq_length + 1) if work.data.kind == "pile" else 0.0,
     )

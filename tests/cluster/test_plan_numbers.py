@@ -62,6 +62,7 @@ def test_a_small_case_by_hand() -> None:
     assert parts["activations"] == 4 * block + 2 * unit
     assert parts["logits"] == 12 * 32 * 768
     assert (parts["weights"], parts["Adam moments"], parts["gradients"]) == (4 * 989_952, 8 * 989_952, 0)
+    assert parts["master weights"] == 0  # plain fp32 has no second copy
     twice = workload("tiny", 1, 0, micro_batch_size=1)
     assert peaks(twice)["backward pass of the head"]["gradients"] == 4 * 989_952  # of the first micro-batch
 
@@ -108,7 +109,7 @@ def test_disk_by_hand() -> None:
     found = disk(work)
     assert found.rows == 14_300 * 4_196_352  # bytes of an update's rows (pythia.md D.5)
     assert (found.restart_points, found.exports) == (3, 3)  # two kept and one being written; 0, 1000 and the last
-    assert found.export == 2 * N70 + 2_500_000
+    assert found.export == pytest.approx(2 * N70 + 2_467_981, rel=1e-3)  # Pythia's tokenizer.json
     assert found.restart_point == pytest.approx((2 + 12) * N70, rel=1e-5)
     assert found.run == 3 * found.restart_point + 3 * found.export
     assert disk(pythia("pythia-70m", 8, checkpoint={"every": 0})).restart_points == 0

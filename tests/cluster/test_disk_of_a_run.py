@@ -1,0 +1,55 @@
+"""The planner's disk against the files of a run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from workloads import workload
+
+from l2e.cluster.disk import disk
+
+ROOT = Path(__file__).parents[2]
+
+SETTINGS = [
+    "training.steps=12",
+    "training.batch_size=4",
+    "training.seq_length=256",
+    "training.validation_sequences=4",
+    "inhibition.late_start=2",
+    "inhibition.warmup=2",
+    "inhibition.weight=0.01",
+    "data.world.documents=300",
+    "data.world.items=16",
+    "data.world.known_items=16",
+    "evaluation.enabled=false",
+    "checkpoint.every=5",
+    "checkpoint.exports=[6]",
+]
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+def test_restart_points_and_exports_of_a_run(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    script = str(ROOT / "scripts" / "pretrain.py")
+    places = [f"runs_dir={tmp_path / 'runs'}", f"cache_dir={tmp_path / 'cache'}", "name=a"]
+    command = [sys.executable, script, *places, *SETTINGS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    taps = {"method": "l2e", "weight": 0.01}
+    plan = disk(
+        workload(steps=12, batch_size=4, seq_length=256, checkpoint={"every": 5, "exports": [6]}, inhibition=taps)
+    )
+    run = tmp_path / "runs" / "a"
+    points, exports = sorted((run / "checkpoints").iterdir()), sorted((run / "hf").iterdir())
+    assert (plan.restart_points, plan.exports) == (len(points), len(exports))
+    for folder in points:
+        assert plan.restart_point == pytest.approx(size(folder), rel=0.1)
+    for folder in exports:
+        assert plan.export == pytest.approx(size(folder), rel=0.1)
+    assert plan.run == pytest.approx(size(run), rel=0.1)
