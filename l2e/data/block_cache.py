@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -56,6 +56,19 @@ class BlockCache:
         with suppress(OSError):
             path.unlink()
         return None
+
+    def absent(self, keys: Sequence[str]) -> list[str]:
+        """Those of `keys` whose block is not kept; the folder is listed once and nothing is read."""
+        try:
+            here = {entry.name for entry in os.scandir(self.folder)}
+        except FileNotFoundError:
+            return list(keys)
+        return [key for key in keys if self._path(key).name not in here]
+
+    def touch(self, key: str) -> None:
+        """Mark the block as just read, so that others are evicted before it."""
+        with suppress(OSError):
+            os.utime(self._path(key))
 
     def put(self, key: str, content: bytes) -> None:
         """Keep `content` under `key`, evicting others if the bound asks for it."""

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -11,6 +12,9 @@ import numpy.typing as npt
 from l2e.data.block_cache import BlockCache
 from l2e.data.remote_file import RangeReader, RemoteFile
 from l2e.errors import UserError
+
+Place = tuple[int, int]
+"""Number of a file and of a block in it."""
 
 _MEMORY_BLOCKS = 8  # checked blocks kept in memory, so that neighbouring rows do not read their block again
 _WORKERS = 4  # threads that fetch ahead
@@ -41,10 +45,10 @@ class RemoteBlocks:
         self._block_size = block_size
         self._offline = offline
         self._lock = threading.Lock()  # over the three that follow
-        self._memory: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._ahead: dict[tuple[int, int], Future[None]] = {}
+        self._memory: OrderedDict[Place, bytes] = OrderedDict()
+        self._ahead: dict[Place, Future[None]] = {}
         self._threads: list[threading.Thread] = []
-        self._jobs: queue.SimpleQueue[tuple[tuple[int, int], Future[None]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Place, Future[None]] | None] = queue.SimpleQueue()
 
     def read_into(self, file: int, start: int, out: npt.NDArray[np.uint8]) -> None:
         """Fill `out` with the bytes of a file from `start` on."""
@@ -58,8 +62,7 @@ class RemoteBlocks:
 
     def prefetch(self, file: int, start: int, stop: int) -> None:
         """Fetch bytes [start, stop) of a file in the background, as far as 64 waiting blocks allow."""
-        for block in range(start // self._block_size, (stop - 1) // self._block_size + 1):
-            place = (file, block)
+        for place in self.places(file, start, stop):
             with self._lock:
                 if len(self._ahead) >= _MAX_AHEAD:
                     return
@@ -69,6 +72,39 @@ class RemoteBlocks:
                 self._ahead[place] = future
                 self._start_threads()
             self._jobs.put((place, future))
+
+    def places(self, file: int, start: int, stop: int) -> Iterator[Place]:
+        """The blocks that hold bytes [start, stop) of a file."""
+        for block in range(start // self._block_size, (stop - 1) // self._block_size + 1):
+            yield file, block
+
+    def size(self, place: Place) -> int:
+        """Bytes of a block."""
+        return min(self._block_size, self.sizes[place[0]] - place[1] * self._block_size)
+
+    def absent(self, places: Sequence[Place]) -> list[Place]:
+        """Those of `places` that are not on disk, by the names there alone."""
+        by_key = {self._key(place): place for place in places}
+        return [by_key[key] for key in self._cache.absent(list(by_key))]
+
+    def keep(self, place: Place) -> None:
+        """Have the block on disk, fetched if it is not there, and mark it as just used.
+
+        Raises:
+            UserError: the server did not give it, or it could not be written.
+        """
+        key = self._key(place)
+        self._cache.get_or_fetch(key, lambda: self._fetch(place))
+        if self._cache.absent([key]):
+            raise UserError(f"{self._cache.folder}: a fetched block could not be kept there; is the disk full?")
+
+    def touch(self, place: Place) -> None:
+        """Mark a block on disk as just used, so that others are evicted before it."""
+        self._cache.touch(self._key(place))
+
+    def is_whole(self, place: Place) -> bool:
+        """Whether the block is on disk and its checksum holds; one that is damaged is removed."""
+        return self._cache.get(self._key(place)) is not None
 
     def close(self) -> None:
         """End the threads and the connections; a fetch that runs is waited for, up to its timeout."""
@@ -82,7 +118,7 @@ class RemoteBlocks:
         for thread in threads:
             thread.join()
 
-    def _block(self, place: tuple[int, int]) -> bytes:
+    def _block(self, place: Place) -> bytes:
         """The block, from a fetch ahead if one runs, else from where it is nearest."""
         with self._lock:
             future = self._ahead.get(place)
@@ -93,24 +129,30 @@ class RemoteBlocks:
                 self._forget(place, future)
         return self._load(place)
 
-    def _load(self, place: tuple[int, int]) -> bytes:
+    def _load(self, place: Place) -> bytes:
         with self._lock:
             if place in self._memory:
                 self._memory.move_to_end(place)
                 return self._memory[place]
-        file = self._remote[place[0]]
-        start = place[1] * self._block_size
-        stop = min(start + self._block_size, file.size)
-        # Size and tag are part of the key: blocks of a file that has changed never mix with the old ones.
-        key = f"{file.url} {file.size} {file.etag} {start}-{stop}"
-        content = self._cache.get_or_fetch(key, lambda: self._fetch(file, start, stop))
+        content = self._cache.get_or_fetch(self._key(place), lambda: self._fetch(place))
         with self._lock:
             self._memory[place] = content
             while len(self._memory) > _MEMORY_BLOCKS:
                 self._memory.popitem(last=False)
         return content
 
-    def _fetch(self, file: RemoteFile, start: int, stop: int) -> bytes:
+    def _span(self, place: Place) -> tuple[RemoteFile, int, int]:
+        """File, start and stop of a block."""
+        start = place[1] * self._block_size
+        return self._remote[place[0]], start, start + self.size(place)
+
+    def _key(self, place: Place) -> str:
+        """Size and tag are part of it: blocks of a file that has changed never mix with the old ones."""
+        file, start, stop = self._span(place)
+        return f"{file.url} {file.size} {file.etag} {start}-{stop}"
+
+    def _fetch(self, place: Place) -> bytes:
+        file, start, stop = self._span(place)
         if self._offline:
             raise UserError(f"{file.url}: bytes {start} to {stop} are not in the cache, and this run is offline")
         return self._reader.read(file, start, stop)
@@ -136,7 +178,7 @@ class RemoteBlocks:
                 future.set_result(None)
                 self._forget(place, future)
 
-    def _forget(self, place: tuple[int, int], future: Future[None]) -> None:
+    def _forget(self, place: Place, future: Future[None]) -> None:
         with self._lock:
             if self._ahead.get(place) is future:
                 del self._ahead[place]

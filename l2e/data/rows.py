@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from l2e.errors import UserError
 
-_BLOCK = 1 << 20  # bytes at each end of the data that its fingerprint covers
+END_BYTES = 1 << 20  # bytes at each end of the data that its fingerprint covers
 
 
 def rows_for_step(step: int, batch: int) -> range:
@@ -23,7 +23,7 @@ def rows_for_step(step: int, batch: int) -> range:
 
 def sha256_of_ends(size: int, read: Callable[[int, int], bytes]) -> str:
     """Hash of the first and the last MiB of `size` bytes; `read` gives those from a start up to a stop."""
-    length = min(size, _BLOCK)
+    length = min(size, END_BYTES)
     return hashlib.sha256(read(0, length) + read(size - length, size)).hexdigest()
 
 

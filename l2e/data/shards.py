@@ -1,11 +1,7 @@
 """Rows of the published preshuffled Pile, read where the files lie (pythia.md D.5)."""
 
-import hashlib
-import json
-import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,24 +10,16 @@ import numpy.typing as npt
 
 from l2e.data.block_cache import BlockCache
 from l2e.data.megatron_files import HEADER, MAGIC
-from l2e.data.remote_blocks import RemoteBlocks
-from l2e.data.remote_file import RangeReader, RemoteFile, UnreachableError
-from l2e.data.rows import sha256_of_ends
+from l2e.data.remote_blocks import Place, RemoteBlocks
+from l2e.data.remote_file import RangeReader
+from l2e.data.remote_shards import DOCUMENT_LEVEL, authorisation, describe_all, is_remote, shard_name
+from l2e.data.rows import END_BYTES, sha256_of_ends
 from l2e.errors import UserError
-from l2e.files import write_atomically
-
-_log = logging.getLogger(__name__)
 
 _TOKEN = 2  # bytes of one token, a little-endian uint16
 _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.bin")
 _IDX_UINT16 = 8
 _IDX_LOOK = 1 << 16  # lengths looked at, at each end
-_DOCUMENT_LEVEL_FIRST = "pile_0.87_deduped_text_document-00000-of-00082.bin"
-_DOCUMENT_LEVEL = (
-    "this is a document-level set (one entry per document, such as EleutherAI/pythia_deduped_pile_idxmaps): it does "
-    "not hold the rows in training order; use the preshuffled set (EleutherAI/pile-deduped-pythia-preshuffled, "
-    "files document-00000-of-00020.bin and on)"
-)
 
 Bytes = npt.NDArray[np.uint8]
 Tokens = npt.NDArray[np.uint16]
@@ -97,15 +85,16 @@ class PileShards:
         self.row_length = row_length
         self._row_bytes = _TOKEN * row_length
         self._files: _Files
-        if not _is_remote(self.location):
+        self.remote: RemoteBlocks | None = None  # what is fetched and kept; None for local files
+        if not is_remote(self.location):
             self._files = _LocalFiles(Path(location).expanduser(), row_length)
         elif cache_dir is None:
             raise UserError(f"{location}: a remote location needs a cache folder; give one")
         else:
-            reader = RangeReader(_headers(self.location), retries, first_wait, timeout)
-            described = _describe_all(self.location, last_index, reader, cache_dir, offline)
+            reader = RangeReader(authorisation(self.location), retries, first_wait, timeout)
+            described = describe_all(self.location, last_index, reader, cache_dir, offline)
             cache = BlockCache(cache_dir / "blocks", cache_bytes)
-            self._files = RemoteBlocks(described, reader, cache, block_size, offline)
+            self._files = self.remote = RemoteBlocks(described, reader, cache, block_size, offline)
         sizes = self._files.sizes
         _check_sizes(self.location, sizes, self._row_bytes)
         self._file_size = sizes[0]
@@ -140,6 +129,19 @@ class PileShards:
             start = first * self._row_bytes
             for file, within, length in self._pieces(start, count * self._row_bytes):
                 self._files.prefetch(file, within, within + length)
+
+    def blocks(self, rows: range) -> list[Place]:
+        """The blocks of `remote` that hold `rows` and both ends, which the fingerprint covers; [] for local files."""
+        self._check_range(rows)
+        if self.remote is None:
+            return []
+        ends = min(END_BYTES, self._bytes)
+        spans = [(rows.start * self._row_bytes, len(rows) * self._row_bytes), (0, ends), (self._bytes - ends, ends)]
+        found: set[Place] = set()
+        for start, length in spans:
+            for file, within, size in self._pieces(start, length):
+                found.update(self.remote.places(file, within, within + size))
+        return sorted(found)
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies these rows, wherever they lie: size, row length and a hash of the first and last MiB."""
@@ -203,13 +205,9 @@ def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield first, count
 
 
-def _shard_name(index: int, last: int) -> str:
-    return f"document-{index:05d}-of-{last:05d}.bin"
-
-
 def _check_sizes(location: str, sizes: list[int], row_bytes: int) -> None:
     """All but the last file of one size, the last not larger, whole tokens, whole rows."""
-    names = [_shard_name(index, len(sizes) - 1) for index in range(len(sizes))]
+    names = [shard_name(index, len(sizes) - 1) for index in range(len(sizes))]
     for name, size in zip(names, sizes, strict=True):
         if size == 0 or size % _TOKEN:
             raise UserError(f"{location}/{name}: {size} bytes are not whole tokens of {_TOKEN}; fetch the file again")
@@ -255,14 +253,14 @@ class _LocalFiles:
 def _local_shards(folder: Path) -> list[Path]:
     """The files of the set in order, all there."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: not a folder; give the one that holds {_shard_name(0, 20)} and on")
+        raise UserError(f"{folder}: not a folder; give the one that holds {shard_name(0, 20)} and on")
     matches = [match for path in sorted(folder.iterdir()) if (match := _NAME.fullmatch(path.name))]
     shards = [match for match in matches if match[1] == "document"]
     if not shards:
         for match in matches:
             if match[1].endswith("_document"):
-                raise UserError(f"{folder}/{match[0]}: {_DOCUMENT_LEVEL}")
-        raise UserError(f"{folder}: holds no files named like {_shard_name(0, 20)}; check the folder")
+                raise UserError(f"{folder}/{match[0]}: {DOCUMENT_LEVEL}")
+        raise UserError(f"{folder}: holds no files named like {shard_name(0, 20)}; check the folder")
     lasts = {int(match[3]) for match in shards}
     if len(lasts) > 1:
         raise UserError(f"{folder}: files of several sets: {shards[0][0]} and {shards[-1][0]}; keep one of them")
@@ -271,15 +269,15 @@ def _local_shards(folder: Path) -> list[Path]:
     for index in range(last + 1):
         if index not in present:
             raise UserError(
-                f"{folder}/{_shard_name(index, last)}: missing; the number after 'of' is the last index, "
+                f"{folder}/{shard_name(index, last)}: missing; the number after 'of' is the last index, "
                 f"so {last + 1} files are expected and {len(present)} are here: fetch the missing ones"
             )
     if len(present) > last + 1:
         raise UserError(
-            f"{folder}/{_shard_name(max(present), last)}: one file too many; the number after 'of' is the last "
+            f"{folder}/{shard_name(max(present), last)}: one file too many; the number after 'of' is the last "
             f"index, so {last + 1} files are expected: remove what does not belong there"
         )
-    return [folder / _shard_name(index, last) for index in range(last + 1)]
+    return [folder / shard_name(index, last) for index in range(last + 1)]
 
 
 def _check_idx(folder: Path, size: int, row_length: int) -> None:
@@ -301,7 +299,7 @@ def _check_idx(folder: Path, size: int, row_length: int) -> None:
         if len(found) == 1 and found != {row_length}:
             raise UserError(f"{path}: rows of {found.pop()} tokens, expected {row_length}; correct the row length")
         if len(found) > 1:
-            raise UserError(f"{path}: sequences that are not rows of {row_length} tokens: {_DOCUMENT_LEVEL}")
+            raise UserError(f"{path}: sequences that are not rows of {row_length} tokens: {DOCUMENT_LEVEL}")
         if count * row_length * _TOKEN != size:
             raise UserError(
                 f"{path}: {count} rows of {row_length} tokens, while the .bin files hold {size} bytes, "
@@ -314,69 +312,3 @@ def _ends(path: Path, count: int) -> npt.NDArray[np.int32]:
     look = min(count, _IDX_LOOK)
     places = [HEADER.size, HEADER.size + 4 * (count - look)]
     return np.concatenate([np.fromfile(path, "<i4", look, offset=place) for place in places])
-
-
-# Remote files
-
-
-def _is_remote(location: str) -> bool:
-    return location.startswith(("http://", "https://", "hf://"))
-
-
-def _url(location: str, name: str) -> str:
-    """URL of a file in a remote folder."""
-    if not location.startswith("hf://"):
-        return f"{location.rstrip('/')}/{name}"
-    match = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+?))?/?", location)
-    if match is None:
-        raise UserError(f"{location}: not of the form hf://datasets/ORG/NAME[@REVISION][/FOLDER]; correct it")
-    from huggingface_hub import hf_hub_url  # here: a slow import that only this kind of location needs
-
-    return hf_hub_url(match[1], name, subfolder=match[3], repo_type="dataset", revision=match[2])
-
-
-def _headers(location: str) -> dict[str, str]:
-    """The user's token for the Hugging Face hub, if it is asked."""
-    if not location.startswith("hf://"):
-        return {}
-    from huggingface_hub.utils import build_hf_headers
-
-    return build_hf_headers(library_name="l2e")
-
-
-def _describe_all(location: str, last: int, reader: RangeReader, cache_dir: Path, offline: bool) -> list[RemoteFile]:
-    """What the server says of the set's files; what it said before, if it is not to be asked or out of reach."""
-    kept = cache_dir / f"files-{hashlib.sha256(f'{location} {last}'.encode()).hexdigest()[:16]}.json"
-    if offline:
-        if not kept.exists():
-            raise UserError(f"{location}: offline, and nothing of it in {cache_dir}; fetch the rows first")
-        return _read_kept(kept)
-    try:
-        files = [_describe(location, index, last, reader) for index in range(last + 1)]
-    except UnreachableError as error:
-        if not kept.exists():
-            raise
-        _log.warning("%s; going on with what %s tells of the files", error, kept)
-        return _read_kept(kept)
-    write_atomically(kept, json.dumps([asdict(file) for file in files], indent=1))
-    return files
-
-
-def _read_kept(path: Path) -> list[RemoteFile]:
-    try:
-        return [RemoteFile(**entry) for entry in json.loads(path.read_text())]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); remove it") from error
-
-
-def _describe(location: str, index: int, last: int, reader: RangeReader) -> RemoteFile:
-    name = _shard_name(index, last)
-    file = reader.describe(_url(location, name))
-    if file is not None:
-        return file
-    if index == 0 and reader.describe(_url(location, _DOCUMENT_LEVEL_FIRST)) is not None:
-        raise UserError(f"{location}/{_DOCUMENT_LEVEL_FIRST}: {_DOCUMENT_LEVEL}")
-    raise UserError(
-        f"{location}/{name}: not on the server (404); expected are {last + 1} files, "
-        f"the last {_shard_name(last, last)}; check the location"
-    )
