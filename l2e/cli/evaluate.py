@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from l2e.cli.logs import quieten_libraries, start_logging
+from l2e.cli.offline import require_items_here
 from l2e.errors import UserError
 from l2e.evaluation import EvaluationConfig, check_evaluation_data, evaluate
 from l2e.settings import build_settings
@@ -35,6 +36,8 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     folder = Path(config.path)
     if not (folder / "config.json").is_file():
         raise UserError(f"path: {folder} holds no model (no config.json); give a folder such as runs/<name>/hf/step<N>")
+    if config.offline:
+        require_items_here(config.evaluation)
     check_evaluation_data(config.evaluation)
     start_logging()
     quieten_libraries()

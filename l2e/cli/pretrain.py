@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, GPTNeoXForCausalLM
 
 import l2e
 from l2e.cli.logs import quieten_libraries, start_logging
+from l2e.cli.offline import require_all_here
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.run_folder import RunFolder
 from l2e.data import Corpus, StepLoader, open_corpus
@@ -22,7 +23,7 @@ from l2e.inhibition import Inhibition
 from l2e.models import build_pythia
 from l2e.reporting import write_report
 from l2e.settings import build_settings
-from l2e.training.callbacks.checkpoint import CheckpointCallback, resume
+from l2e.training.callbacks.checkpoint import CheckpointCallback, resume, saved_steps
 from l2e.training.callbacks.export import ExportCallback
 from l2e.training.callbacks.inhibition import InhibitionCallback
 from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile, Sink
@@ -72,9 +73,18 @@ def _check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> i
     except ValueError as error:
         raise UserError(str(error)) from None
     folder.check(tree)
+    if config.offline:
+        require_all_here(config, _done(config, folder))
     if config.evaluation.enabled and config.evaluation.data_dir is not None:
         check_evaluation_data(config.evaluation)
     return micro_batch
+
+
+def _done(config: PretrainConfig, folder: RunFolder) -> int:
+    """Updates whose rows are not read again."""
+    if folder.export(config.training.steps).exists():
+        return config.training.steps
+    return max(saved_steps(folder.checkpoints), default=0)
 
 
 def _open_data(config: PretrainConfig) -> Corpus:

@@ -107,7 +107,13 @@ def _open_pile(config: PileDataConfig, seq_length: int, vocab_size: int, cache_d
         raise UserError(
             f"training.seq_length: the rows of {config.path} have {config.row_length - 1} targets, not {seq_length}"
         )
-    rows = PileShards(
+    rows = open_shards(config, cache_dir, offline)
+    return Corpus(train=rows, validation=None, tokenizer=_load_tokenizer(config.tokenizer, vocab_size), items=None)
+
+
+def open_shards(config: PileDataConfig, cache_dir: Path, offline: bool = False) -> PileShards:
+    """The published rows alone."""
+    return PileShards(
         config.path,
         config.row_length,
         cache_dir=cache_dir,
@@ -115,7 +121,6 @@ def _open_pile(config: PileDataConfig, seq_length: int, vocab_size: int, cache_d
         last_index=config.last_index,
         offline=offline,
     )
-    return Corpus(train=rows, validation=None, tokenizer=_load_tokenizer(config.tokenizer, vocab_size), items=None)
 
 
 def _existing(root: Path, names: str | list[str], key: str) -> list[Path]:

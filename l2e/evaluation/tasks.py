@@ -62,7 +62,7 @@ def check_evaluation_data(config: EvaluationConfig) -> None:
         UserError: an unknown task, a missing folder or file, an empty split, too few examples, a bad line.
     """
     if config.data_dir is None:
-        _check_names(config)
+        check_names(config)
         return
     folder = Path(config.data_dir)
     if not folder.is_dir():
@@ -71,7 +71,8 @@ def check_evaluation_data(config: EvaluationConfig) -> None:
         _check_local(name, folder, max(config.shots))
 
 
-def _check_names(config: EvaluationConfig) -> None:
+def check_names(config: EvaluationConfig) -> None:
+    """Refuse tasks that lm-eval does not know, or that only local files can hold."""
     for name in config.tasks:
         if name.startswith("world_") and name in LOCAL_TASKS:
             raise UserError(f"evaluation.tasks: {name} needs evaluation.data_dir, which holds {name}/<split>.jsonl")
@@ -86,7 +87,7 @@ def _check_local(name: str, folder: Path, shots: int) -> None:
             "for lm-eval's own tasks set evaluation.data_dir=null"
         )
     task = LOCAL_TASKS[name]
-    needed = {task.scored} | ({"train"} if shots else set())
+    needed = needed_splits(task, shots)
     counts = {
         split: len(read_items(folder / name / f"{split}.jsonl", task.check))
         for split in SPLITS
@@ -97,6 +98,11 @@ def _check_local(name: str, folder: Path, shots: int) -> None:
             f"evaluation.num_fewshot: {shots} is more than the {counts['train']} items of "
             f"{folder / name / 'train.jsonl'}"
         )
+
+
+def needed_splits(task: LocalTask, shots: int) -> set[str]:
+    """Splits that must be there for up to `shots` examples."""
+    return {task.scored} | ({"train"} if shots else set())
 
 
 @functools.cache
@@ -123,7 +129,7 @@ def write_task_files(config: EvaluationConfig, folder: Path) -> None:
 
 def _definition(name: str, folder: Path) -> dict[str, Any]:
     files = {split: folder / f"{split}.jsonl" for split in SPLITS if (folder / f"{split}.jsonl").exists()}
-    definition = _packaged(LOCAL_TASKS[name].packaged) | {
+    definition = packaged_definition(LOCAL_TASKS[name].packaged) | {
         "task": name,
         "tag": None,
         "dataset_path": "json",
@@ -138,12 +144,12 @@ def _definition(name: str, folder: Path) -> dict[str, Any]:
     return definition
 
 
-def _packaged(path: str) -> dict[str, Any]:
+def packaged_definition(path: str) -> dict[str, Any]:
     """The definition that the installed lm-eval ships, with its `include` followed."""
     import lm_eval
 
     root = Path(lm_eval.__file__).parent / "tasks"
     definition = yaml.safe_load((root / path).read_text(encoding="utf-8"))
     included = definition.pop("include", None)
-    base = _packaged(str(Path(path).parent / included)) if included else {}
+    base = packaged_definition(str(Path(path).parent / included)) if included else {}
     return base | definition

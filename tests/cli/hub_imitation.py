@@ -28,12 +28,16 @@ class Hub(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.bodies: list[tuple[str, int, int]] = []  # path, start and stop of what was sent of files
         self.requests = 0
-        self.stop_after: int | None = None  # bodies, after which nothing more is answered
+        self.stop_after: int | None = None  # parts of .bin files, after which no more of them are sent
         self.stopped = threading.Event()
 
     def sent(self, suffix: str = "") -> int:
         """Bytes of the files whose name ends with `suffix` that went out."""
         return sum(stop - start for path, start, stop in self.bodies if path.endswith(suffix))
+
+    def parts(self) -> list[tuple[str, int, int]]:
+        """Parts of .bin files that went out, without the single bytes that describe them."""
+        return [body for body in self.bodies if body[0].endswith(".bin") and body[2] - body[1] > 1]
 
 
 @contextmanager
@@ -70,7 +74,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_json({"error": "not found"}, 404)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def do_POST(self) -> None:
         self.server.requests += 1
@@ -117,15 +122,14 @@ class Handler(BaseHTTPRequestHandler):
     def send_bytes(self, path: Path, headers: dict[str, str]) -> None:
         content = path.read_bytes()
         headers = {"Accept-Ranges": "bytes", **headers}
-        if not path.suffix in _LARGE and self.headers.get("Range") is not None:
-            headers.setdefault("ETag", '"one"')
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         start, stop = 0, len(content)
         if match:
             start, stop = int(match[1]), min(int(match[2] or len(content)) + 1, len(content))
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
         if self.command == "GET":
-            if self.server.stop_after is not None and len(self.server.bodies) >= self.server.stop_after:
+            last = self.server.stop_after
+            if last is not None and path.suffix == ".bin" and stop - start > 1 and len(self.server.parts()) >= last:
                 self.server.stopped.set()
                 threading.Event().wait(60)  # the one who asks is killed meanwhile
                 self.close_connection = True

@@ -1,0 +1,1 @@
+"""All that a run needs, fetched into one folder on a node with network."""
