@@ -45,6 +45,10 @@ class PretrainConfig:
                 f"training.seq_length: {self.training.seq_length} tokens are more than "
                 f"model.max_length, {self.model.max_length}"
             )
+        if self.offline and self.logging.wandb.mode == "online":
+            raise ValueError(
+                "logging.wandb.mode: online needs the network that offline=true forbids; take offline, for `wandb sync`"
+            )
         if self.training.precision == "bf16" and self.deepspeed.stage == 0:
             # DeepSpeed takes a phantom optimizer step there and adds gradients up in bf16.
             raise ValueError("training.precision: bf16 needs deepspeed=zero1 or higher, not zero0")

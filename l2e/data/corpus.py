@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,11 +139,23 @@ def _load_tokenizer(place: Path | str, vocab_size: int) -> PreTrainedTokenizerBa
         raise UserError(f"data.tokenizer: {place} holds no tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
-    except OSError as error:
-        raise UserError(f"data.tokenizer: {place} is no folder and the hub did not give it: {error}") from None
+    except (OSError, ValueError) as error:
+        raise _no_tokenizer(place, error) from None
     if len(tokenizer) > vocab_size:
         raise UserError(
             f"the tokenizer {place} has {len(tokenizer)} tokens, the model's embedding only {vocab_size} rows; "
             f"set model.vocab_size to at least {len(tokenizer)}"
         )
     return tokenizer
+
+
+def _no_tokenizer(place: Path | str, error: Exception) -> UserError:
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return UserError(
+            f"data.tokenizer: {place} is no folder, and without network (offline=true) it must lie in the Hugging "
+            "Face cache; give a folder, or fetch it: scripts/prepare.py fetch=tokenizer"
+        )
+    said = str(error).strip().splitlines()
+    return UserError(
+        f"data.tokenizer: {place} is no folder, and the hub did not give it ({said[0] if said else error!r})"
+    )

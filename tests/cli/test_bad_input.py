@@ -46,6 +46,7 @@ def settings_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         (["experiment=pile_sample"], "data.path: a value is required, give data.path=... on the command line"),
         (["evaluation.data_dir=/nowhere"], "/nowhere"),
         (["name=a/b"], "name: 'a/b' is no name for a folder"),
+        (["offline=true", "logging.wandb.mode=online"], "online needs the network that offline=true forbids"),
     ],
 )
 def test_settings(

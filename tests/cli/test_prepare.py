@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from l2e.data import PileDataConfig, PileShards, open_corpus
+from l2e.data import PileDataConfig, PileShards, TextDataConfig, open_corpus
 from l2e.data.builtin import WorldSettings, write_world
 from l2e.data.megatron_files import write_megatron
 
@@ -46,8 +46,10 @@ def prepare(folder: Path, *overrides: str, expect: int = 0) -> str:
         "data.row_length": LENGTH,
     }
     settings |= dict(override.split("=", 1) for override in overrides)
-    if settings.get("data") == "documents":
+    if settings.get("data", "pile_deduped") != "pile_deduped":
         del settings["data.row_length"]
+    if settings.get("data") == "builtin":
+        del settings["data.path"], settings["data.tokenizer"]
     command = [sys.executable, ROOT / "scripts" / "prepare.py", *(f"{key}={value}" for key, value in settings.items())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == expect, done.stdout + done.stderr
@@ -65,10 +67,7 @@ def test_the_rows_of_an_update_are_shown(folder: Path) -> None:
 
 def test_what_is_not_there_is_refused(folder: Path) -> None:
     assert "rows up to 44 were asked for, there are 40" in prepare(folder, "show=rows", "step=10", expect=2)
-    assert "give one of show=rows and fetch=rows" in prepare(folder, expect=2)
-    assert "5 updates take 0.0 GiB, more than" in prepare(
-        folder, "fetch=rows", "steps=5", "data.cache_gib=1e-9", expect=2
-    )
+    assert "give one of show=rows, fetch=all" in prepare(folder, expect=2)
 
 
 class Counted(SimpleHTTPRequestHandler):
@@ -107,7 +106,7 @@ def test_fetched_rows_are_there_without_the_server(folder: Path) -> None:
     printed = prepare(
         folder, "fetch=rows", "steps=10", f"data.path={location}", f"data.last_index={settings.last_index}"
     )
-    assert "10 of 10 updates" in printed
+    assert "rows 0 to 40" in printed
     assert Counted.served >= 2 * ROWS * LENGTH
     server.shutdown()
     server.server_close()
@@ -139,3 +138,31 @@ def test_documents_in_megatrons_files_are_trained_in_gpt_neox_order(folder: Path
     for place, sample in enumerate(samples[:4]):
         text = tokenizer.decode(stream[8 * sample : 8 * sample + 9].tolist())
         assert f"--- update 0, row {place}, 9 tokens ---\n{text}\n" in printed
+
+
+def test_rows_of_text_are_those_that_training_takes(folder: Path) -> None:
+    world = [f"data.path={folder / 'world'}", "data.tokenizer=tokenizer", "data.validation=null"]
+    printed = prepare(folder, "data=text", "show=rows", "step=3", "count=2", "seed=7", *world)
+    data = TextDataConfig(kind="text", path=str(folder / "world"), validation=None, seed=7)
+    corpus = open_corpus(data, seq_length=LENGTH - 1, vocab_size=768, cache_dir=folder / "other")
+    for position, row in zip((12, 13), corpus.train.gather([12, 13]), strict=True):
+        text = corpus.tokenizer.decode(row.tolist())
+        assert f"--- update 3, row {position}, 33 tokens ---\n{text}\n" in printed
+
+
+def test_rows_of_the_built_in_world_are_shown(folder: Path) -> None:
+    small = ["data.world.documents=300", "data.world.items=16", "data.world.known_items=16"]
+    printed = prepare(folder, "data=builtin", "show=rows", "step=1", "count=2", "offline=true", *small)
+    assert printed.count(", 33 tokens ---") == 2
+    assert "--- update 1, row 5, 33 tokens ---" in printed
+
+
+def test_a_tokenizer_that_is_not_there_is_one_line(folder: Path) -> None:
+    said = prepare(folder, "show=rows", "offline=true", "data.tokenizer=org/none", expect=2)
+    assert said == (
+        "error: data.tokenizer: org/none is no folder, and without network (offline=true) it must lie in the "
+        "Hugging Face cache; give a folder, or fetch it: scripts/prepare.py fetch=tokenizer\n"
+    )
+    said = prepare(folder, "show=rows", f"data.tokenizer={folder / 'nowhere'}", expect=2)
+    assert f"{folder / 'nowhere'} is no folder" in said
+    assert said.count("\n") == 1
