@@ -38,6 +38,10 @@ def build_settings(cls: type[T], tree: dict[str, Any], where: str = "") -> T:
 
 
 def _refuse_unknown_keys(cls: Any, tree: Any, where: str) -> None:
+    if typing.get_origin(cls) is list and isinstance(tree, list):
+        for number, value in enumerate(tree):
+            for option in _options(typing.get_args(cls)[0], value):
+                _refuse_unknown_keys(option, value, f"{where}.{number}")
     if not dataclasses.is_dataclass(cls) or not isinstance(tree, dict):
         return
     hints = _hints(cls)

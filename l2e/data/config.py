@@ -1,9 +1,10 @@
 """Settings of the training text."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from l2e.data.builtin.settings import WorldSettings
 
@@ -25,8 +26,60 @@ class BuiltinDataConfig:
 
 
 @dataclass(kw_only=True)
+class TextSource:
+    """Documents of one origin: local files, or a Hugging Face dataset."""
+
+    source: str
+    """File, glob or saved dataset, relative to data.path; with `kind: hf` also a folder of data files or a name on
+    the hub."""
+
+    weight: float = 1.0
+    """Rows of this source to those of the others, in any unit."""
+
+    kind: Literal["auto", "jsonl", "parquet", "text", "hf"] = "auto"
+    """auto: by the ending; the hub is only asked with hf."""
+
+    text_field: str | None = None
+    """Field or column of the text; null: data.text_field."""
+
+    subset: str | None = None
+    """Configuration of the dataset (hf)."""
+
+    split: str = "train"
+    """Of the dataset (hf)."""
+
+    revision: str | None = None
+    """Branch, tag or commit on the hub (hf)."""
+
+    streaming: bool = False
+    """Read over the network without storing the dataset (hf)."""
+
+    max_documents: int | None = None
+    """Take the first so many; null: all."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight of {self.source} must be a positive number, not {self.weight}")
+        if self.max_documents is not None and self.max_documents < 1:
+            raise ValueError(f"max_documents of {self.source} must be at least 1, not {self.max_documents}")
+        if self.kind in ("jsonl", "parquet", "text") and (self.subset or self.revision or self.streaming):
+            raise ValueError(f"subset, revision and streaming need kind: hf; {self.source} has kind: {self.kind}")
+
+
+def _shape(value: Any) -> str:
+    """Which branch of the unions below is meant, so that only its errors are told."""
+    return "plain" if isinstance(value, str) else "several" if isinstance(value, list) else "mapping"
+
+
+_Plain = Annotated[str, Tag("plain")]
+_Mapping = Annotated[TextSource, Tag("mapping")]
+_Entry = Annotated[_Plain | _Mapping, Discriminator(_shape)]
+TextSources = Annotated[_Plain | _Mapping | Annotated[list[_Entry], Tag("several")], Discriminator(_shape)]
+
+
+@dataclass(kw_only=True)
 class TextDataConfig:
-    """Documents in local JSONL or JSONL.zst files, one {"text": ...} a line."""
+    """Documents in local files or Hugging Face datasets, tokenised on first use."""
 
     kind: Literal["text"]
 
@@ -36,17 +89,28 @@ class TextDataConfig:
     path: str
     """Folder that the other names are relative to."""
 
-    train: str | list[str] = "train.jsonl"
-    """Training files."""
+    train: TextSources = "train.jsonl"
+    """Training files, as one corpus; with mappings among them (see TextSource) each entry is a source of its own,
+    and rows are mixed by weight."""
 
-    validation: str | list[str] | None = "validation.jsonl"
-    """Files of the validation loss; null for none."""
+    validation: TextSources | None = "validation.jsonl"
+    """The same for the validation loss, without weights; null for none."""
 
     tokenizer: str = "tokenizer"
     """Folder of a Hugging Face tokenizer."""
 
+    text_field: str = "text"
+    """Field of the JSON objects, column of the tables."""
+
+    workers: int | None = None
+    """Threads that tokenise; null: as many as this process has CPUs."""
+
     seed: int = 1234
     """Of the order of rows."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, not {self.workers}")
 
 
 @dataclass(kw_only=True)

@@ -13,9 +13,10 @@ from l2e.data.builtin import write_world
 from l2e.data.config import BuiltinDataConfig, DataConfig, DocumentDataConfig, PileDataConfig, TextDataConfig
 from l2e.data.document_order import DocumentRows
 from l2e.data.megatron_files import MegatronFile
+from l2e.data.mixture import MixedRows
 from l2e.data.rows import PackedRows, ShuffledRows, TrainingRows
 from l2e.data.shards import PileShards
-from l2e.data.tokenise import tokenise
+from l2e.data.text import open_text
 from l2e.errors import UserError
 
 
@@ -38,7 +39,7 @@ class Corpus:
     @property
     def rows(self) -> int | None:
         """How many training rows there are; None where they begin anew after the last."""
-        return None if isinstance(self.train, ShuffledRows) else len(self.train)
+        return None if isinstance(self.train, ShuffledRows | MixedRows) else len(self.train)
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the training data and its order."""
@@ -51,7 +52,7 @@ def open_corpus(
     """Open the data, generating and tokenising on first use.
 
     Args:
-        config: built-in world, text files, the preshuffled Pile, or documents in Megatron's files.
+        config: built-in world, text, the preshuffled Pile, or documents in Megatron's files.
         seq_length: targets per row.
         vocab_size: rows of the model's embedding.
         cache_dir: where generated, tokenised and fetched data is kept.
@@ -87,20 +88,9 @@ def _open_text(
     root = Path(config.path)
     if not root.is_dir():
         raise UserError(f"data.path: there is no folder {root}")
-    train = _existing(root, config.train, "data.train")
-    validation = _existing(root, config.validation, "data.validation") if config.validation else []
     tokenizer = _load_tokenizer(root / config.tokenizer, vocab_size)
-
-    def rows(sources: list[Path]) -> PackedRows:
-        file = tokenise(sources, tokenizer, cache_dir)
-        return PackedRows(file.path, file.dtype, seq_length)
-
-    return Corpus(
-        train=ShuffledRows(rows(train), config.seed),
-        validation=rows(validation) if validation else None,
-        tokenizer=tokenizer,
-        items=items,
-    )
+    train, validation = open_text(config, tokenizer, seq_length, cache_dir)
+    return Corpus(train=train, validation=validation, tokenizer=tokenizer, items=items)
 
 
 def _open_pile(config: PileDataConfig, seq_length: int, vocab_size: int, cache_dir: Path, offline: bool) -> Corpus:
@@ -122,14 +112,6 @@ def open_shards(config: PileDataConfig, cache_dir: Path, offline: bool = False) 
         last_index=config.last_index,
         offline=offline,
     )
-
-
-def _existing(root: Path, names: str | list[str], key: str) -> list[Path]:
-    paths = [root / name for name in ([names] if isinstance(names, str) else names)]
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"{key}: there is no file {path}")
-    return paths
 
 
 def _load_tokenizer(place: Path | str, vocab_size: int) -> PreTrainedTokenizerBase:

@@ -1,89 +1,122 @@
-"""Read documents from JSONL and JSONL.zst files."""
+"""Read documents from JSON lines, tables and plain text."""
 
 import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import zstandard
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from l2e.data.packed_files import PACKED, Reading, open_unpacked
 from l2e.errors import UserError
 
-_CHUNK = 1 << 20
+_KINDS = {".jsonl": "jsonl", ".json": "jsonl", ".txt": "text", ".parquet": "parquet"}
+_ROWS_AT_ONCE = 256
 
 
-def read_documents(path: Path) -> Iterator[str]:
-    """The field `text` of each line.
+def kind_of(path: Path) -> str:
+    """`jsonl`, `text` or `parquet`, by the ending; .zst and .gz may follow those of the first two.
 
     Raises:
-        UserError: a damaged or truncated file, a line that is no JSON object with a string `text`; the
+        UserError: another ending.
+    """
+    bare = path.with_suffix("") if path.suffix in PACKED else path
+    kind = _KINDS.get(bare.suffix)
+    if kind is None or (kind == "parquet" and bare != path):
+        raise UserError(
+            f"{path}: unknown ending; known are .jsonl, .json (an object a line) and .txt, also with .zst or .gz, "
+            f"and .parquet; or give the source a kind: jsonl, text or parquet"
+        )
+    return kind
+
+
+def read_documents(
+    path: Path, kind: str = "jsonl", field: str = "text", reading: Reading | None = None
+) -> Iterator[str]:
+    """The documents of a file, in its order.
+
+    Args:
+        path: the file.
+        kind: `jsonl`: `field` of the object in each line that is not blank; `parquet`: column `field`; `text`: the
+            whole file is one document.
+        field: see `kind`.
+        reading: told how many bytes were read.
+
+    Raises:
+        UserError: a damaged or truncated file, or a document that is no string of Unicode characters; the
             message names file and line.
     """
-    for number, line in enumerate(_lines(path), start=1):
+    reading = reading or Reading()
+    if kind == "parquet":
+        return _column(path, field, reading)
+    if kind == "text":
+        return iter([_whole(path, reading)])
+    return _fields(path, field, reading)
+
+
+def checked_text(text: Any, where: str, field: str) -> str:
+    """The text, if it is a string that UTF-8 can hold; else a UserError that says where."""
+    if not isinstance(text, str):
+        raise UserError(f'{where}: no string under "{field}"; data.text_field names the field that holds the text')
+    try:
+        return text if text.isascii() or text.encode() else ""
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: half a surrogate pair at character {error.start}, which is no text") from None
+
+
+def _fields(path: Path, field: str, reading: Reading) -> Iterator[str]:
+    for number, line in enumerate(_lines(path, reading), start=1):
         if line.strip():
-            yield _text_of(line, path, number)
+            yield _field_of(line, field, f"{path}, line {number}")
 
 
-def _text_of(line: str, path: Path, number: int) -> str:
+def _field_of(line: str, field: str, where: str) -> str:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: not JSON ({error.msg}); repair or remove the line") from None
-    text = row.get("text") if isinstance(row, dict) else None
-    if not isinstance(text, str):
-        raise UserError(f'{path}, line {number}: no string under "text"; each line must be {{"text": "..."}}')
-    return text
+    except ValueError as error:
+        reason = getattr(error, "msg", error)
+        raise UserError(f"{where}: not JSON ({reason}); repair or remove the line") from None
+    return checked_text(row.get(field) if isinstance(row, dict) else None, where, field)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        stream = ZstdReader(file, path) if path.suffix == ".zst" else file
+def _lines(path: Path, reading: Reading) -> Iterator[str]:
+    with open_unpacked(path, reading) as file:
         try:
-            yield from io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8")  # type: ignore[type-var]
+            yield from io.TextIOWrapper(file, encoding="utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 text (byte {error.start} of a block: {error.reason})") from None
 
 
-class ZstdReader(io.RawIOBase):
-    """Bytes of a zstandard file of one or more frames.
+def _whole(path: Path, reading: Reading) -> str:
+    with open_unpacked(path, reading) as file:
+        raw = file.read()
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}: {error.reason})") from None
 
-    The library's own stream reader takes the end of a truncated file for the end of the data; this one
-    asks each frame whether it was complete.
-    """
 
-    def __init__(self, file: io.BufferedIOBase, path: Path) -> None:
-        self._file = file
-        self._path = path
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._started = False
-        self._ready = b""
+def _column(path: Path, field: str, reading: Reading) -> Iterator[str]:
+    """Column `field` of a parquet file, a few rows in memory at a time."""
+    start, row = reading.done, 0
+    size = path.stat().st_size
+    try:
+        with pq.ParquetFile(path) as table:
+            _check_column(path, table.schema_arrow, field)
+            for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[field]):
+                for text in batch.column(0).to_pylist():
+                    row += 1
+                    yield checked_text(text, f"{path}, row {row}", field)
+                reading.done = start + size * row // table.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not readable as parquet, truncated or damaged ({error})") from None
 
-    def readable(self) -> bool:
-        """This is a source of bytes."""
-        return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        """Fill `buffer` with unpacked bytes; 0 at the end."""
-        while not self._ready and self._advance():
-            pass
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-    def _advance(self) -> bool:
-        """Unpack the next block; False at the end of the file."""
-        packed = self._frame.unused_data if self._frame.eof else b""
-        packed = packed or self._file.read(_CHUNK)
-        if not packed:
-            if self._started and not self._frame.eof:
-                raise UserError(f"{self._path}: the file is truncated (its last zstandard frame is incomplete)")
-            return False
-        if self._frame.eof:
-            self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._started = True
-        try:
-            self._ready = self._frame.decompress(packed)
-        except zstandard.ZstdError as error:
-            raise UserError(f"{self._path}: not readable as zstandard ({error})") from None
-        return True
+def _check_column(path: Path, schema: pa.Schema, field: str) -> None:
+    if field not in schema.names:
+        raise UserError(f"{path}: no column {field!r} among {', '.join(schema.names)}; set data.text_field")
+    kind = schema.field(field).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)):
+        raise UserError(f"{path}: column {field!r} holds {kind}, not strings; set data.text_field")

@@ -8,7 +8,7 @@ import shutil
 import struct
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -131,6 +131,20 @@ def write_megatron(prefix: str | Path, documents: Iterable[npt.ArrayLike], dtype
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return MegatronFile(prefix)
+
+
+def join_megatron(prefix: str | Path, parts: Sequence[MegatronFile]) -> None:
+    """Write the sequences of `parts`, one document each and all of one dtype, one part after the other.
+
+    The same bytes as `write_megatron` gives for all of them; it does not write under temporary names.
+    """
+    prefix = _prefix(Path(prefix))
+    with _with_ending(prefix, ".bin").open("wb") as out:
+        for part in parts:
+            with part.tokens_path.open("rb") as file:
+                shutil.copyfileobj(file, out, 1 << 24)
+    with _with_ending(prefix, ".idx").open("wb") as out:
+        _write_index(out, np.concatenate([part.sizes for part in parts]), parts[0].dtype)
 
 
 def _writable(dtype: npt.DTypeLike) -> np.dtype[Any]:
