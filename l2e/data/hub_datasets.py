@@ -1,5 +1,6 @@
 """Documents of Hugging Face datasets: on the hub, in a folder of data files, or saved by `save_to_disk`."""
 
+import json
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
@@ -98,12 +99,20 @@ class HubDocuments:
                 revision=source.revision,
                 streaming=source.streaming,
             )
-        saved = datasets.load_from_disk(str(self.place))
-        if isinstance(saved, datasets.DatasetDict):
-            if source.split not in saved:
-                raise ValueError(f"unknown split {source.split}; there are {', '.join(map(str, saved))}")
-            saved = saved[source.split]
+        saved = _load_saved(self.place, source.split)
         return saved.to_iterable_dataset() if source.streaming else saved
+
+
+def _load_saved(folder: Path, split: str) -> Any:
+    """What `save_to_disk` wrote. Of several splits only this one: the library fails on them all if one is empty."""
+    if (folder / "dataset_dict.json").is_file():
+        splits = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+        if split not in splits:
+            raise ValueError(f"unknown split {split}; there are {', '.join(splits)}")
+        folder = folder / split
+    if not json.loads((folder / "state.json").read_text())["_data_files"]:
+        raise ValueError("there are no documents in it")
+    return datasets.load_from_disk(str(folder))
 
 
 def _one_line(error: Exception) -> str:

@@ -4,25 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from text_folders import write_text
+from transformers import AutoTokenizer
 
 from l2e.data import PackedRows, ShuffledRows, StepLoader, TextDataConfig, open_corpus, rows_for_step
 from l2e.data.documents import read_documents
 from l2e.errors import UserError
-
-WORDS = ["<|endoftext|>", *"abcdefgh"]
-
-
-def write_text(folder: Path, documents: list[str], name: str = "train.jsonl") -> Path:
-    """A text folder with a tokenizer of nine tokens: the letters a to h are 1 to 8, end of text is 0."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<|endoftext|>"))
-    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")
-    tokenizer.save_pretrained(folder / "tokenizer")
-    return folder
 
 
 def config(folder: Path, **more: object) -> TextDataConfig:
