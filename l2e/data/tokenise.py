@@ -103,13 +103,11 @@ class TokenCache:
         try:
             self._write_pieces()
             self._join()
-        except UserError:
-            # A bad document: its source must change, and then the key does.
-            shutil.rmtree(self.pieces, ignore_errors=True)
-            raise
-        except OSError:
+        except (OSError, UserError) as error:
             # Another process may have been quicker and cleared the pieces away.
             if not self.folder.exists():
+                if isinstance(error, UserError):  # a bad document: its source must change, and then the key does
+                    shutil.rmtree(self.pieces, ignore_errors=True)
                 raise
         shutil.rmtree(self.pieces, ignore_errors=True)
 

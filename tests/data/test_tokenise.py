@@ -185,7 +185,15 @@ def test_processes_that_do_the_same_work_at_once_all_succeed(
 
 def test_whoever_is_late_uses_what_is_there(path: Path, tmp_path: Path, encoded: list[str]) -> None:
     """A companion finishes, and clears its pieces away, at each of this process's steps in turn."""
-    for step in ("_write_pieces", "_join", "encode", "join_megatron"):
+    for step in (
+        "_write_pieces",
+        "_join",
+        "_whole_pieces",
+        "encode",
+        "join_megatron",
+        "write_megatron",
+        "MegatronFile",
+    ):
         cache = open_cache(path, tmp_path / step)
         with pytest.MonkeyPatch.context() as patch:
             owner = cache if step.startswith("_") else tokenise
