@@ -1,8 +1,9 @@
 """What the model trains on: rows of tokens, in an order that is a pure function of the step."""
 
-from l2e.data.config import BuiltinDataConfig, DataConfig, PileDataConfig, TextDataConfig
+from l2e.data.config import BuiltinDataConfig, DataConfig, PileDataConfig, TextDataConfig, TextSource
 from l2e.data.corpus import Corpus, open_corpus
 from l2e.data.loader import StepLoader
+from l2e.data.mixture import MixedRows
 from l2e.data.rows import PackedRows, ShuffledRows, TrainingRows, rows_for_step
 from l2e.data.shards import PileShards
 
@@ -10,12 +11,14 @@ __all__ = [
     "BuiltinDataConfig",
     "Corpus",
     "DataConfig",
+    "MixedRows",
     "PackedRows",
     "PileDataConfig",
     "PileShards",
     "ShuffledRows",
     "StepLoader",
     "TextDataConfig",
+    "TextSource",
     "TrainingRows",
     "open_corpus",
     "rows_for_step",

@@ -10,6 +10,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 import zstandard
 from text_folders import letter_tokenizer, letter_tokens, write_lines, write_text
 
@@ -310,6 +311,14 @@ def test_bad_settings_of_a_source_are_named(train: Any, message: str) -> None:
         settings(Path("/nowhere"), train)
     assert message in str(caught.value)
     assert "; data" not in str(caught.value)  # one error, not one for each branch of the union
+
+
+def test_the_example_in_the_docs_is_sound() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    tree = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    assert tree.pop("defaults") == ["text"]
+    config = build_settings(TextDataConfig, {"kind": "text", **tree}, "data")
+    assert [entry.weight for entry in config.train] == [2, 1, 0.5]  # type: ignore[union-attr]
 
 
 def test_a_bad_number_of_workers_is_named() -> None:
