@@ -41,8 +41,7 @@ def test_a_run_ends_and_resumes_and_refuses_other_weights(folder: Path) -> None:
         assert torch.equal(weight, trained[name])
 
     (run / "hf" / "step12").rename(run / "elsewhere again")
-    assert "data.train is ['train.jsonl', {'source': 'other.parquet', 'weight': 3.0" in mixed_run(folder, 2, expect=2)
-    config = run / "config.yaml"  # even where that guard is tricked, the restart point knows
+    config = run / "config.yaml"  # which would be refused first, and is no proof of what was trained
     config.write_text(config.read_text().replace("weight: 3.0", "weight: 2.0"))
     printed = mixed_run(folder, 2, expect=2)
     assert "data has changed since the restart point of step 8: weights was [1, 3] and is [1, 2]" in printed
