@@ -28,9 +28,7 @@ def encode(documents: Iterator[str], tokenizer: Tokenizer, end: int, workers: in
         end: token that ends a document.
         workers: threads; None: as many as this process has CPUs.
     """
-    backend = Tokenizer.from_str(tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
+    backend = _whole_documents(tokenizer)
     workers = workers or available_cpus()
     waiting: deque[Future[list[Tokens]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="tokenise")
@@ -43,6 +41,16 @@ def encode(documents: Iterator[str], tokenizer: Tokenizer, end: int, workers: in
             yield from waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _whole_documents(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, or a copy of it without truncation and padding."""
+    if tokenizer.truncation is None and tokenizer.padding is None:
+        return tokenizer
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
 
 
 def available_cpus() -> int:

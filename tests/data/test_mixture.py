@@ -144,6 +144,7 @@ def test_the_fingerprint_covers_sources_weights_and_seed(tmp_path: Path) -> None
     others = [mixed(tmp_path, weights=(2, 1, 1)), mixed(tmp_path, seed=8), MixedRows(sources(tmp_path)[:2], (2, 1), 7)]
     for other in others:
         assert other.fingerprint() != first
+    assert MixedRows(sources(tmp_path), (4, 2, 1), 8).fingerprint() != first  # the sources' own seeds are the same
     other_data = sources(tmp_path, sizes=(10, 37, 6))
     assert MixedRows(other_data, (2, 1, 0.5), 7).fingerprint() != first
 
