@@ -20,7 +20,7 @@ def encode(documents: Iterator[str], tokenizer: Tokenizer, end: int, workers: in
 
     Threads, since the tokenizer lets go of Python's lock: about 95% of the 16 s of processor time that 36 MB of
     the Pile take are its own. On two busy cores processes (spawned, idle before the clock) were no faster: 268,000
-    tokens/s against 272,000 in the best of five alternating rounds, and they would import everything once more.
+    tokens/s against 313,000 in the best of five alternating rounds, and they would import everything once more.
 
     Args:
         documents: read on the caller's thread, a few batches ahead.
