@@ -6,9 +6,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
-import numpy as np
-import numpy.typing as npt
-
 from l2e.data.block_cache import BlockCache
 from l2e.data.remote_file import RangeReader, RemoteFile
 from l2e.errors import UserError
@@ -50,15 +47,11 @@ class RemoteBlocks:
         self._threads: list[threading.Thread] = []
         self._jobs: queue.SimpleQueue[tuple[Place, Future[None]] | None] = queue.SimpleQueue()
 
-    def read_into(self, file: int, start: int, out: npt.NDArray[np.uint8]) -> None:
-        """Fill `out` with the bytes of a file from `start` on."""
-        filled = 0
-        while filled < len(out):
-            block, within = divmod(start + filled, self._block_size)
-            content = self._block((file, block))
-            part = np.frombuffer(content, np.uint8)[within : within + len(out) - filled]
-            out[filled : filled + len(part)] = part
-            filled += len(part)
+    def part(self, file: int, start: int, stop: int) -> bytes:
+        """Bytes of a file from `start` on, up to `stop` or the end of the block."""
+        block, within = divmod(start, self._block_size)
+        # A copy, not a view: rows scattered over many blocks must not keep all of them in memory.
+        return self._block((file, block))[within : within + stop - start]
 
     def prefetch(self, file: int, start: int, stop: int) -> None:
         """Fetch bytes [start, stop) of a file in the background, as far as 64 waiting blocks allow."""

@@ -21,7 +21,6 @@ _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.bin")
 _IDX_UINT16 = 8
 _IDX_LOOK = 1 << 16  # lengths looked at, at each end
 
-Bytes = npt.NDArray[np.uint8]
 Tokens = npt.NDArray[np.uint16]
 
 
@@ -30,8 +29,8 @@ class _Files(Protocol):
 
     sizes: list[int]
 
-    def read_into(self, file: int, start: int, out: Bytes) -> None:
-        """Fill `out` with the bytes of a file from `start` on."""
+    def part(self, file: int, start: int, stop: int) -> bytes | memoryview:
+        """Bytes of a file from `start` on: up to `stop`, or as far as they lie in one piece."""
 
     def prefetch(self, file: int, start: int, stop: int) -> None:
         """Bytes [start, stop) of a file will be read soon."""
@@ -110,14 +109,11 @@ class PileShards:
     def gather(self, rows: Sequence[int]) -> Tokens:
         """The rows in the order given, uint16 [len(rows), row_length]; consecutive ones are read in one go."""
         self._check_range(rows)
-        out = np.empty((len(rows), self.row_length), dtype="<u2")
-        raw = out.reshape(-1).view(np.uint8)
-        filled = 0
+        parts: list[bytes | memoryview] = []
         for first, count in _runs(rows):
-            size = count * self._row_bytes
-            self._read_into(first * self._row_bytes, raw[filled : filled + size])
-            filled += size
-        return out
+            parts += self._parts(first * self._row_bytes, (first + count) * self._row_bytes)
+        # A join copies each byte once and takes 0.1 us a part; assigning to slices of an array takes 1 us.
+        return np.frombuffer(bytearray().join(parts), "<u2").reshape(len(rows), self.row_length)
 
     def prefetch(self, rows: Sequence[int]) -> None:
         """Start fetching what `rows` need, in the background; an error comes up when they are read.
@@ -166,16 +162,16 @@ class PileShards:
 
     def _read(self, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of the concatenation."""
-        part = np.empty(stop - start, np.uint8)
-        self._read_into(start, part)
-        return part.tobytes()
+        return b"".join(self._parts(start, stop))
 
-    def _read_into(self, start: int, out: Bytes) -> None:
-        """Fill `out` with the bytes of the concatenation from `start` on."""
-        filled = 0
-        for file, within, length in self._pieces(start, len(out)):
-            self._files.read_into(file, within, out[filled : filled + length])
-            filled += length
+    def _parts(self, start: int, stop: int) -> list[bytes | memoryview]:
+        """Bytes [start, stop) of the concatenation, in the pieces that they lie in."""
+        parts = []
+        while start < stop:
+            file, within = divmod(start, self._file_size)
+            parts.append(self._files.part(file, within, within + stop - start))
+            start += len(parts[-1])
+        return parts
 
     def _pieces(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
         """File, start within it and bytes of each part of `length` bytes of the concatenation."""
@@ -235,13 +231,13 @@ class _LocalFiles:
         paths = _local_shards(folder)
         self.sizes = [path.stat().st_size for path in paths]
         _check_idx(folder, sum(self.sizes), row_length)
-        # An empty file cannot be mapped; the check of sizes that follows refuses it. As plain arrays the maps
-        # are sliced several times as fast.
-        whole = [path for path, size in zip(paths, self.sizes, strict=True) if size]
-        self._maps = [np.asarray(np.memmap(path, np.uint8, "r")) for path in whole]
+        # An empty file cannot be mapped; the check of sizes that follows refuses it. A memoryview is sliced in
+        # 0.1 us, a memmap in 2.
+        whole = [(path, size) for path, size in zip(paths, self.sizes, strict=True) if size]
+        self._maps = [memoryview(np.memmap(path, np.uint8, "r", shape=(size,))) for path, size in whole]
 
-    def read_into(self, file: int, start: int, out: Bytes) -> None:
-        out[:] = self._maps[file][start : start + len(out)]
+    def part(self, file: int, start: int, stop: int) -> memoryview:
+        return self._maps[file][start:stop]
 
     def prefetch(self, file: int, start: int, stop: int) -> None:
         pass  # the system reads ahead itself
