@@ -11,10 +11,10 @@ import torch
 _PACKAGES = ("l2e", "torch", "transformers", "deepspeed", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of those packages that are installed."""
+def versions(*more: str) -> dict[str, str]:
+    """Of Python and of those packages, `more` among them, that are installed."""
     found = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

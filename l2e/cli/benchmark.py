@@ -1,15 +1,19 @@
 """Run one benchmark; the entry of scripts/benchmark.py."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from l2e.benchmarks import overhead
+from pydantic import Field
+
+from l2e.benchmarks import data, overhead
+from l2e.benchmarks.data_config import DataBenchmarkConfig
 from l2e.benchmarks.overhead_config import OverheadConfig
 from l2e.benchmarks.report import print_result
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.settings import build_settings
 
-RUN = {"overhead": overhead.run}
+RUN: dict[str, Callable[[Any], dict[str, Any]]] = {"data": data.run, "overhead": overhead.run}
 """What runs a benchmark, by the `kind` of its settings."""
 
 
@@ -17,7 +21,7 @@ RUN = {"overhead": overhead.run}
 class BenchmarkConfig:
     """Which benchmark, with its settings; a further one joins the union and `RUN`."""
 
-    benchmark: OverheadConfig
+    benchmark: Annotated[DataBenchmarkConfig | OverheadConfig, Field(discriminator="kind")]
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:

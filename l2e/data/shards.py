@@ -234,7 +234,7 @@ class _LocalFiles:
         # An empty file cannot be mapped; the check of sizes that follows refuses it. A memoryview is sliced in
         # 0.1 us, a memmap in 2.
         whole = [(path, size) for path, size in zip(paths, self.sizes, strict=True) if size]
-        self._maps = [memoryview(np.memmap(path, np.uint8, "r", shape=(size,))) for path, size in whole]
+        self._maps = [np.memmap(path, np.uint8, "r", shape=(size,)).data for path, size in whole]
 
     def part(self, file: int, start: int, stop: int) -> memoryview:
         return self._maps[file][start:stop]

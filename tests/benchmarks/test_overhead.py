@@ -73,8 +73,8 @@ def test_a_machine_with_torch_and_transformers_alone() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], "You must specify 'benchmark', e.g, benchmark=<OPTION> Available options: overhead"),
-        (["benchmark=overhed"], "Could not find 'benchmark/overhed' Available options in 'benchmark': overhead"),
+        ([], "You must specify 'benchmark', e.g, benchmark=<OPTION> Available options: data"),
+        (["benchmark=overhed"], "Could not find 'benchmark/overhed' Available options in 'benchmark': data"),
         (["benchmark=overhead", "benchmark.methods=[none,l3e]"], "methods: each must be one of none, "),
         (["benchmark=overhead", "benchmark.methods=[l2e,l2e]"], "methods must be a list such as"),
         (["benchmark=overhead", "benchmark.roundz=3"], "benchmark.roundz: unknown setting (did you mean rounds?)"),
