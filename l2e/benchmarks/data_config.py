@@ -41,7 +41,7 @@ class DataBenchmarkConfig:
     """Threads of torch."""
 
     folder: str | None = None
-    """Where the temporary folder is made, of six times the size of the rows; null: where the system keeps such."""
+    """Where the temporary folder is made, of three times the size of the rows; null: where the system keeps such."""
 
     def __post_init__(self) -> None:
         for key in ("rows", "files", "batch_size", "reader_rows", "rounds", "threads"):

@@ -169,8 +169,11 @@ class PileShards:
         parts = []
         while start < stop:
             file, within = divmod(start, self._file_size)
-            parts.append(self._files.part(file, within, within + stop - start))
-            start += len(parts[-1])
+            part = self._files.part(file, within, within + stop - start)
+            if not part:
+                raise RuntimeError(f"{self.location}: no byte {within} in file {file}, though its size says so")
+            parts.append(part)
+            start += len(part)
         return parts
 
     def _pieces(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:

@@ -91,6 +91,16 @@ def test_a_row_is_the_callers_own(tmp_path: Path) -> None:
     assert shards[0].tolist() == expected[0].tolist()
 
 
+def test_missing_bytes_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shards(tmp_path)
+    shards = PileShards(tmp_path, row_length=7)
+    whole = shards._files.part
+    monkeypatch.setattr(shards._files, "part", lambda file, start, stop: whole(file, start, min(stop, 1500)))
+    assert len(shards.gather(range(100))) == 100
+    with pytest.raises(RuntimeError, match="no byte 1500 in file 0"):
+        shards.gather(range(120))
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     write_shards(tmp_path)
     (tmp_path / name(2, 3)).unlink()
