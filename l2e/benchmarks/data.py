@@ -16,6 +16,7 @@ results:
     resume: seconds until a resumed run has its first rows.
 """
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,8 @@ from l2e.benchmarks.data_resume import measure_resume
 from l2e.benchmarks.report import device_name, versions
 from l2e.benchmarks.turns import Work, compare, timed
 from l2e.data import PileShards, StepLoader
+
+logger = logging.getLogger("l2e.benchmarks.data")
 
 Rows = Sequence[int]
 
@@ -69,6 +72,7 @@ def measure_gather(config: DataBenchmarkConfig, made_up: MadeUpRows) -> dict[str
         works = {other: gather_all(gather, portions) for other, gather in others.items()}
         tokens = config.row_length * sum(len(rows) for rows in portions)
         found[name] = compare(gather_all(shards.gather, portions), works, config.rounds, tokens)
+        _tell(f"gather, {name} rows", found[name])
     return {"vs_memmap": min(found[name]["memmap"]["ratio"] for name in found), "gather": found}
 
 
@@ -118,6 +122,7 @@ def measure_int64(config: DataBenchmarkConfig, made_up: MadeUpRows) -> dict[str,
         loader = StepLoader(shards, config.batch_size, size, 0, 1)
         tokens = steps * config.batch_size * config.row_length
         found[f"{size}"] = compare(timed(partial(_exhaust, loader, steps)), {}, config.rounds, tokens)
+        _tell(f"int64, micro-batches of {size}", found[f"{size}"])
     return {"tokens_per_second_int64": min(one["ours"]["per_second"] for one in found.values()), "int64": found}
 
 
@@ -137,6 +142,7 @@ def measure_readers(config: DataBenchmarkConfig, made_up: MadeUpRows) -> dict[st
     works = {name: read_all(reader) for name, reader in opened.items()}
     amount = (len(tokens) - READER_BATCH) * config.row_length
     found: dict[str, Any] = compare(read_all(lambda: loader.micro_batches(0)), works, config.rounds, amount)
+    _tell("readers", found)
     ratios = {f"vs_{name}": found[name]["ratio"] if name in found else None for name in READERS}
     return ratios | {"readers": found | dict.fromkeys(absent, "not installed")}
 
@@ -150,6 +156,11 @@ def read_all(reader: Callable[[], Iterator[Tensor]], clock: Callable[[], float] 
         return timed(lambda: sum(1 for _ in batches), clock)()
 
     return work
+
+
+def _tell(what: str, found: dict[str, Any]) -> None:
+    speeds = (f"{name} {speed['per_second'] / 1e6:.0f}" for name, speed in found.items())
+    logger.info("%s, million tokens/s: %s", what, ", ".join(speeds))
 
 
 def _exhaust(loader: StepLoader, steps: int) -> None:
