@@ -14,6 +14,8 @@ results:
     vs_datasets, vs_mosaicml_streaming, vs_litdata: int64 micro-batches of the same rows, from the second on; null
         where the library is not installed (details under `readers`).
     resume: seconds until a resumed run has its first rows.
+    tokenising: tokens per second from JSONL to Megatron files, ours and as GPT-NeoX does it (`vs_neox`); null
+        without `text` and `tokenizer`.
 """
 
 import logging
@@ -34,6 +36,7 @@ from l2e.benchmarks.data_files import MadeUpRows, write_rows
 from l2e.benchmarks.data_readers import READERS, Reader, Tokens
 from l2e.benchmarks.data_resume import measure_resume
 from l2e.benchmarks.report import device_name, versions
+from l2e.benchmarks.tokenising import measure_tokenising
 from l2e.benchmarks.turns import Work, compare, timed
 from l2e.data import PileShards, StepLoader
 
@@ -51,6 +54,7 @@ def run(config: DataBenchmarkConfig) -> dict[str, Any]:
         results |= measure_int64(config, made_up)
         results |= measure_readers(config, made_up)
         results |= {"resume": measure_resume(config, made_up)}
+    results |= {"tokenising": _tokenising(config)}
     return {
         "benchmark": config.kind,
         "device": device_name(torch.device("cpu")),
@@ -156,6 +160,13 @@ def read_all(reader: Callable[[], Iterator[Tensor]], clock: Callable[[], float] 
         return timed(lambda: sum(1 for _ in batches), clock)()
 
     return work
+
+
+def _tokenising(config: DataBenchmarkConfig) -> dict[str, Any] | None:
+    if config.text is None or config.tokenizer is None:
+        return None
+    text = Path(config.text)
+    return measure_tokenising(text if text.is_dir() else [text], Path(config.tokenizer), rounds=config.rounds)
 
 
 def _tell(what: str, found: dict[str, Any]) -> None:

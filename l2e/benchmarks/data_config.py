@@ -34,6 +34,12 @@ class DataBenchmarkConfig:
     resume_steps: list[int] = field(default_factory=lambda: [0, 1000, 143_000])
     """Updates after which a run on a set of the published size resumes."""
 
+    text: str | None = None
+    """JSONL file, or a folder of them, whose tokenising is measured; null leaves that out."""
+
+    tokenizer: str | None = None
+    """Folder of the Hugging Face tokenizer for it."""
+
     rounds: int = 7
     """Timings of each."""
 
@@ -51,6 +57,8 @@ class DataBenchmarkConfig:
             raise ValueError(f"row_length must be at least 2, not {self.row_length}")
         if self.files > self.rows:
             raise ValueError(f"files must be at most the {self.rows} rows, not {self.files}")
+        if (self.text is None) != (self.tokenizer is None):
+            raise ValueError("text and tokenizer belong together; give both or none")
         self._check_portions()
         if self.reader_rows > self.rows or self.reader_rows % READER_BATCH or self.reader_rows < 2 * READER_BATCH:
             raise ValueError(

@@ -22,6 +22,7 @@ from l2e.benchmarks.data_resume import first_rows, in_turns
 from l2e.benchmarks.turns import compare, timed
 from l2e.cli.entry import main
 from l2e.data import PileShards
+from l2e.data.builtin import WorldSettings, write_world
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -62,18 +63,28 @@ def made_up(tmp_path: Path) -> MadeUpRows:
 
 def test_the_script(tmp_path: Path) -> None:
     overrides = [f"benchmark.{key}={value}".replace(" ", "") for key, value in SMALL.items()]
-    command = [sys.executable, "scripts/benchmark.py", "benchmark=data", *overrides, f"benchmark.folder={tmp_path}"]
+    write_world(tmp_path / "world", WorldSettings(documents=100, items=16, known_items=16))
+    text = {"text": f"{tmp_path}/world/train.jsonl", "tokenizer": f"{tmp_path}/world/tokenizer"}
+    folder = {"folder": f"{tmp_path}/made"}
+    Path(folder["folder"]).mkdir()
+    overrides += [f"benchmark.{key}={value}" for key, value in {**text, **folder}.items()]
+    command = [sys.executable, "scripts/benchmark.py", "benchmark=data", *overrides]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=ROOT, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout.splitlines()[-1])
     assert printed["benchmark"] == "data"
     assert printed["device"].startswith("cpu")
     assert printed["versions"]["torch"] == torch.__version__
-    assert printed["settings"] == {"kind": "data", **SMALL, "resume_steps": [0, 1000, 143_000], "threads": 1} | {
-        "folder": str(tmp_path)
-    }
-    assert not list(tmp_path.iterdir())  # nothing stays
+    assert (
+        printed["settings"]
+        == {"kind": "data", **SMALL, "resume_steps": [0, 1000, 143_000], "threads": 1} | text | folder
+    )
+    assert not list(Path(folder["folder"]).iterdir())  # nothing stays
     results = printed["results"]
+    tokenised = results["tokenising"]
+    assert tokenised["documents"] == len((tmp_path / "world" / "train.jsonl").read_text().splitlines())
+    assert tokenised["rounds"] == 2
+    assert min(tokenised[key] for key in ("tokens_per_second", "neox_tokens_per_second", "vs_neox")) > 0
     assert set(results["gather"]) == {"1", "8", "8 random"}
     ratios = [found["memmap"]["ratio"] for found in results["gather"].values()]
     assert results["vs_memmap"] == min(ratios) > 0
@@ -109,6 +120,7 @@ def test_the_script(tmp_path: Path) -> None:
         (["micro_batches=[3]"], "micro_batches must be a list of divisors of batch_size 1024, not [3]"),
         (["reader_rows=12"], "reader_rows must be a multiple of 8, at least 16 and at most the 36000 rows, not 12"),
         (["resume_steps=[143001]"], "resume_steps must be a list of updates from 0 to 143000, not [143001]"),
+        (["text=train.jsonl"], "text and tokenizer belong together; give both or none"),
         (["row_length=many"], "benchmark.row_length: "),
     ],
 )

@@ -22,7 +22,13 @@ GROUPS = [
     for group in ("model", "data", "inhibition", "training", "deepspeed", "checkpoint", "evaluation", "logging")
     for path in sorted((CONFIGS / group).glob("*.yaml"))
 ]
-NEEDED = ["++data.path=/somewhere", "++training.lr=1e-3", "++training.precision=fp32", "++model.max_length=2048"]
+NEEDED = [
+    "++data.path=/somewhere",
+    "++training.lr=1e-3",
+    "++training.precision=fp32",
+    "++model.max_length=2048",
+    "++inhibition.weight=1e-11",
+]
 
 
 def tree(script: str, *overrides: str) -> dict:
