@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from l2e.cli import by_model  # noqa: F401  (a resolver of the YAML files)
 from l2e.errors import UserError
+from l2e.training.launch import launched
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BAD_INPUT = 2
@@ -105,6 +107,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _fail(message: str) -> None:
-    rank = os.environ.get("RANK", "0")
-    print(f"error: {message}" if rank == "0" else f"error on rank {rank}: {message}", file=sys.stderr)
+    rank = 0
+    with suppress(UserError):  # which may be the very message
+        rank = launched().rank
+    print(f"error on rank {rank}: {message}" if rank else f"error: {message}", file=sys.stderr)
     sys.exit(BAD_INPUT)

@@ -1,12 +1,13 @@
 """Where messages go: the console of rank 0, and the run's train.log."""
 
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
 
 import transformers
+
+from l2e.training.launch import launched
 
 
 def start_logging(file: Path | None = None) -> None:
@@ -14,7 +15,7 @@ def start_logging(file: Path | None = None) -> None:
 
     Ranks other than 0 only report errors.
     """
-    main = os.environ.get("RANK", "0") == "0"
+    main = launched().rank == 0
     logger = logging.getLogger("l2e")
     logger.setLevel(logging.INFO if main else logging.ERROR)
     logger.propagate = False

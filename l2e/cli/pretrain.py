@@ -1,7 +1,6 @@
 """One run: train, evaluate, report."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from l2e.inhibition import Inhibition
 from l2e.models import build_pythia
 from l2e.reporting import write_report
 from l2e.settings import build_settings
+from l2e.training.blocks import prepare_blocks
 from l2e.training.callbacks.checkpoint import CheckpointCallback, resume, saved_steps
 from l2e.training.callbacks.export import ExportCallback
 from l2e.training.callbacks.inhibition import InhibitionCallback
@@ -33,6 +33,7 @@ from l2e.training.callbacks.validation import ValidationCallback
 from l2e.training.callbacks.wandb_sink import WandbCallback
 from l2e.training.engine import Engine, process_group
 from l2e.training.events import Callback
+from l2e.training.launch import launched
 from l2e.training.trainer import Trainer
 
 log = logging.getLogger("l2e")
@@ -69,7 +70,7 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
 def _check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> int:
     """All that can be refused before anything is loaded; returns the micro-batch size."""
     try:
-        micro_batch = config.training.micro_batch(int(os.environ.get("WORLD_SIZE", "1")))
+        micro_batch = config.training.micro_batch(launched().ranks)
     except ValueError as error:
         raise UserError(str(error)) from None
     folder.check(tree)
@@ -149,11 +150,7 @@ def _build_model(config: PretrainConfig) -> GPTNeoXForCausalLM:
         attention=config.model.attention,
         seed=config.seed,
     )
-    if config.training.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    if config.training.compile:
-        for block in model.gpt_neox.layers:
-            block.forward = torch.compile(block.forward)  # the forward alone: taps stay outside
+    prepare_blocks(model, config.training)
     return model
 
 

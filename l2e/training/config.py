@@ -1,7 +1,9 @@
 """Settings of training, checkpoints and logging."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from l2e.training.deepspeed_settings import decided_elsewhere
 
 
 @dataclass(kw_only=True)
@@ -104,6 +106,41 @@ class DeepSpeedConfig:
 
     stage: Literal[0, 1, 2, 3] = 1
     """ZeRO stage: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
+
+    offload_optimizer: Literal["none", "cpu"] = "none"
+    """Where the optimizer's state lies and its step is taken; `cpu` from stage 1 on."""
+
+    offload_param: Literal["none", "cpu"] = "none"
+    """Where a rank's part of the weights waits between uses; `cpu` at stage 3."""
+
+    communication_dtype: Literal["fp32", "bf16", "fp16"] | None = None
+    """In what gradients are averaged over the ranks; null: fp16 for fp16 (Pythia's), else fp32."""
+
+    overlap_comm: bool | None = None
+    """Average gradients while the backward pass goes on, with a second bucket; null: at stage 3 alone."""
+
+    reduce_bucket_size: int = 500_000_000
+    """Most gradients averaged at a time, in elements; no more than the model has. Pythia's value."""
+
+    allgather_bucket_size: int = 500_000_000
+    """Most weights gathered at a time after an update, in elements (stages 1 and 2). Pythia's value."""
+
+    extra: dict[str, Any] = field(default_factory=dict)
+    """DeepSpeed's own settings, merged last; what the other settings decide is refused."""
+
+    def __post_init__(self) -> None:
+        self._require_stage("offload_optimizer", 1)
+        self._require_stage("offload_param", 3)
+        _require(self.reduce_bucket_size >= 1, "reduce_bucket_size", "at least 1", self.reduce_bucket_size)
+        _require(self.allgather_bucket_size >= 2, "allgather_bucket_size", "at least 2", self.allgather_bucket_size)
+        if taken := decided_elsewhere(self.extra):
+            key, ours = taken
+            raise ValueError(f"extra.{key}: this is decided by {ours}; set that")
+
+    def _require_stage(self, key: str, least: int) -> None:
+        device = getattr(self, key)
+        if device != "none" and self.stage < least:
+            raise ValueError(f"{key}: {device} needs deepspeed=zero{least}{' or higher' * (least < 3)}, not zero{self.stage}")
 
 
 @dataclass(kw_only=True)

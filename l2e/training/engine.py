@@ -19,11 +19,13 @@ import deepspeed
 
 from l2e.errors import UserError
 from l2e.training.config import DeepSpeedConfig, TrainingConfig
+from l2e.training.deepspeed_settings import deepspeed_settings
+from l2e.training.launch import device_index, launched
 from l2e.training.optimizer import build_optimizer
 
 
 def start_processes() -> torch.device:
-    """Join the process group that the launcher describes (torchrun, deepspeed), or be alone.
+    """Join the process group that the launcher describes (`l2e.training.launch`), or be alone.
 
     Returns:
         This process's device.
@@ -32,20 +34,21 @@ def start_processes() -> torch.device:
     # The shared-memory op would be compiled at the first start (20-50 s, and only with a compiler at hand).
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     cuda = torch.cuda.is_available()
-    os.environ.setdefault("LOCAL_RANK", "0")
+    launch = launched()
+    os.environ |= launch.variables()
+    if cuda:  # before NCCL starts; DeepSpeed takes the device's number from LOCAL_RANK
+        device = torch.device("cuda", device_index(launch.local_rank, torch.cuda.device_count()))
+        torch.cuda.set_device(device)
+        os.environ["LOCAL_RANK"] = str(device.index)
     if not dist.is_initialized():
         backend = "nccl" if cuda else "gloo"
-        if "RANK" in os.environ:
+        if launch.meeting:
             dist.init_process_group(backend)
         else:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
             atexit.register(dist.destroy_process_group)
     deepspeed.init_distributed(auto_mpi_discovery=False)
-    if not cuda:
-        return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(device)
-    return device
+    return device if cuda else torch.device("cpu")
 
 
 @contextmanager
@@ -56,8 +59,8 @@ def process_group() -> Iterator[torch.device]:
     error nobody waits, because the others may never come. A lone process keeps its group for the next
     run of a sweep, since DeepSpeed remembers it.
     """
+    alone = launched().meeting is None
     device = start_processes()
-    alone = "RANK" not in os.environ
     try:
         yield device
         if not alone:
@@ -91,8 +94,7 @@ class Engine:
         accumulation: int,
         device: torch.device,
     ) -> None:
-        if training.precision == "fp16" and device.type == "cpu":
-            raise UserError("training.precision: fp16 needs a GPU; on a CPU take fp32 or bf16")
+        refuse_fp16_on_cpu(training, device)
         self.device = device
         self.accumulation = accumulation
         self.clip = training.clip
@@ -102,7 +104,13 @@ class Engine:
         self._engine, self.optimizer, _, _ = deepspeed.initialize(
             model=self.model,
             optimizer=build_optimizer(self.model, training),
-            config=_deepspeed_settings(training, zero, micro_batch_size, accumulation),
+            config=deepspeed_settings(
+                training,
+                zero,
+                micro_batch_size=micro_batch_size,
+                accumulation=accumulation,
+                parameters=sum(parameter.numel() for parameter in model.parameters()),
+            ),
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -119,13 +127,14 @@ class Engine:
         """Clip and update with learning rate `lr`.
 
         Returns:
-            The gradient's global norm before clipping, 0-dim.
+            The gradient's global norm before clipping, 0-dim; infinite where fp16 overflowed and nothing moved.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         norm = self._plain_norm() if self.stage == 0 else None
         self._engine.step()
-        return norm if norm is not None else torch.as_tensor(self._engine.get_global_grad_norm()).float()
+        norm = norm if norm is not None else self._engine.get_global_grad_norm()
+        return torch.as_tensor(norm, dtype=torch.float32, device=self.device)
 
     def train(self) -> None:
         """Training mode."""
@@ -164,27 +173,7 @@ class Engine:
         return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients]))
 
 
-def _deepspeed_settings(
-    training: TrainingConfig, zero: DeepSpeedConfig, micro_batch_size: int, accumulation: int
-) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": micro_batch_size,
-        "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": training.clip,
-        "steps_per_print": 1 << 62,
-        "zero_optimization": {"stage": zero.stage},
-        "zero_allow_untested_optimizer": True,
-    }
-    if training.precision == "bf16":
-        # Gradients of a long accumulation would lose their small parts in bf16.
-        settings |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
-    if training.precision == "fp16":
-        # Pythia's loss scaling (D.4).
-        settings["fp16"] = {
-            "enabled": True,
-            "initial_scale_power": 12,
-            "loss_scale_window": 1000,
-            "hysteresis": 2,
-            "min_loss_scale": 1,
-        }
-    return settings
+def refuse_fp16_on_cpu(training: TrainingConfig, device: torch.device) -> None:
+    """PyTorch would compute it there, ten times slower than fp32; DeepSpeed refuses it on most processors."""
+    if training.precision == "fp16" and device.type == "cpu":
+        raise UserError("training.precision: fp16 needs a GPU; on a CPU take fp32 or bf16")

@@ -1,12 +1,6 @@
 """Inhibition under DeepSpeed, in real processes, against a loop that knows neither DeepSpeed nor ranks."""
 
-import json
 import math
-import os
-import socket
-import subprocess
-import sys
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from deepspeed_rank import ACCUMULATION, UPDATES, Case, rows
+from processes import train
 from torch import Tensor
 
 from l2e.training.loss import next_token_loss
 from l2e.training.optimizer import build_optimizer
+
+SCRIPT = "deepspeed_rank.py"
 
 Result = dict[str, Any]
 """See `deepspeed_rank.run`."""
@@ -68,40 +65,19 @@ ALONE = {
 }
 
 
-def train(cases: dict[str, Case], processes: int, folder: Path) -> list[dict[str, Result]]:
-    """Run all cases in one launch; returns what each rank saw."""
-    (folder / "cases.json").write_text(json.dumps({name: asdict(each) for name, each in cases.items()}))
-    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    launcher += ["--master-addr=127.0.0.1", f"--master-port={port}"]
-    script = [str(Path(__file__).with_name("deepspeed_rank.py")), str(folder / "cases.json"), str(folder)]
-    command = [sys.executable, *(launcher if processes > 1 else []), *script]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        printed, _ = process.communicate(timeout=400)
-    except subprocess.TimeoutExpired:
-        process.terminate()  # not kill: the launcher must end its ranks
-        printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, printed
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(processes)]
-
-
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]]:
-    return train(PAIR, 2, tmp_path_factory.mktemp("pair"))
+    return train(SCRIPT, PAIR, 2, tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")
 def slow_pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]]:
-    return train(SLOW_PAIR, 2, tmp_path_factory.mktemp("slow_pair"))
+    return train(SCRIPT, SLOW_PAIR, 2, tmp_path_factory.mktemp("slow_pair"))
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    return train(ALONE, 1, tmp_path_factory.mktemp("alone"))[0]
+    return train(SCRIPT, ALONE, 1, tmp_path_factory.mktemp("alone"))[0]
 
 
 @cache
