@@ -49,9 +49,18 @@ class PretrainConfig:
             raise ValueError(
                 "logging.wandb.mode: online needs the network that offline=true forbids; take offline, for `wandb sync`"
             )
-        if self.training.precision == "bf16" and self.deepspeed.stage == 0:
-            # DeepSpeed takes a phantom optimizer step there and adds gradients up in bf16.
-            raise ValueError("training.precision: bf16 needs deepspeed=zero1 or higher, not zero0")
+        if self.training.precision != "fp32" and self.deepspeed.stage == 0:
+            # DeepSpeed takes a phantom optimizer step there, adds gradients up in half precision, and divides
+            # by a loss scale that it has not multiplied by.
+            raise ValueError(
+                f"training.precision: {self.training.precision} needs deepspeed=zero1 or higher, not zero0; "
+                f"on one GPU zero1 costs nothing more"
+            )
+        if self.training.compile and self.deepspeed.stage == 3:
+            raise ValueError(
+                "training.compile: true goes with deepspeed=zero0 to zero2; zero3 fetches weights between the parts of "
+                "a block, which leaves next to nothing to compile"
+            )
         if self.inhibition.stack is None and not _are_paths(self.inhibition.blocks):
             select_blocks(pythia_size(self.model.name).layers, self.inhibition.blocks)  # type: ignore[arg-type]
 

@@ -1,18 +1,20 @@
 """What is done to a model's blocks before it is trained."""
 
+from typing import Any
+
 import torch
-from torch import nn
+
 
 from l2e.training.config import TrainingConfig
 
 
-def prepare_blocks(model: nn.Module, training: TrainingConfig) -> None:
+def prepare_blocks(model: Any, training: TrainingConfig) -> None:
     """Recompute and compile each block as `training` says.
 
     Only a block's `forward` is compiled: hooks on blocks, L2E's taps among them, stay outside of it.
 
     Args:
-        model: a GPT-NeoX of transformers; call it before DeepSpeed and taps see the model.
+        model: a GPTNeoXForCausalLM; call it before DeepSpeed and taps see the model.
         training: `activation_checkpointing` and `compile`.
     """
     if training.activation_checkpointing:

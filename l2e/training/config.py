@@ -140,7 +140,9 @@ class DeepSpeedConfig:
     def _require_stage(self, key: str, least: int) -> None:
         device = getattr(self, key)
         if device != "none" and self.stage < least:
-            raise ValueError(f"{key}: {device} needs deepspeed=zero{least}{' or higher' * (least < 3)}, not zero{self.stage}")
+            raise ValueError(
+                f"{key}: {device} needs deepspeed=zero{least}{' or higher' * (least < 3)}, not zero{self.stage}"
+            )
 
 
 @dataclass(kw_only=True)

@@ -41,6 +41,12 @@ def settings_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         (["training.micro_batch_size=3"], "training.micro_batch_size: a batch of 8 does not divide into 3"),
         (["training.precision=fp8"], "training.precision: input should be 'fp32', 'bf16' or 'fp16', not \"fp8\""),
         (["training.precision=bf16", "deepspeed=zero0"], "bf16 needs deepspeed=zero1 or higher"),
+        (["training.precision=fp16", "deepspeed=zero0"], "fp16 needs deepspeed=zero1 or higher"),
+        (["training.compile=true", "deepspeed=zero3"], "training.compile: true goes with deepspeed=zero0 to zero2"),
+        (
+            ["deepspeed.extra={zero_optimization:{stage:2}}"],
+            "deepspeed: extra.zero_optimization.stage: this is decided by deepspeed=zero0 to zero3; set that",
+        ),
         (["training.seq_length=4096"], "training.seq_length: 4096 tokens are more than model.max_length, 512"),
         (["data.world.items=1"], "data.world: items must be a whole number from"),
         (["experiment=pile_sample"], "data.path: a value is required, give data.path=... on the command line"),
@@ -64,7 +70,9 @@ def test_settings(
 def test_a_batch_that_the_ranks_cannot_divide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    launch = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for key, value in launch.items():
+        monkeypatch.setenv(key, value)
     message = settings_error(monkeypatch, capsys, f"runs_dir={tmp_path / 'runs'}")
     assert "8 sequences do not divide over 3 ranks; take a multiple of 3" in message
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 import l2e
 from l2e.inhibition import Inhibition
 from l2e.models import build_pythia
+from l2e.training.blocks import prepare_blocks
 from l2e.training.config import DeepSpeedConfig, TrainingConfig
 from l2e.training.loss import next_token_loss
 
@@ -46,6 +47,9 @@ class Case:
     checkpointing: Literal["none", "saved", "reentrant"] = "none"
     """Of the blocks; `saved` is use_reentrant=False."""
 
+    compile: bool = False
+    """Compile the blocks."""
+
     attach_first: bool = False
     """Attach to the model before DeepSpeed sees it."""
 
@@ -54,13 +58,21 @@ class Case:
         # (a bias of the attention's keys, say) would move its weight by the whole rate. With this one, a
         # hundredth of the least gradients that count, a rounding error stays one.
         return TrainingConfig(
-            steps=UPDATES, batch_size=BATCH, seq_length=LENGTH, lr=2e-3, eps=1e-5, clip=1.0, precision=self.precision
+            steps=UPDATES,
+            batch_size=BATCH,
+            seq_length=LENGTH,
+            lr=2e-3,
+            eps=1e-5,
+            clip=1.0,
+            precision=self.precision,
+            compile=self.compile,
         )
 
     def model(self) -> nn.Module:
         model = build_pythia("tiny", vocab_size=VOCABULARY, max_length=LENGTH, seed=3)
         if self.checkpointing != "none":
             model.gradient_checkpointing_enable({"use_reentrant": self.checkpointing == "reentrant"})
+        prepare_blocks(model, self.training())
         return model.train()
 
     def attach(self, model: nn.Module) -> Inhibition:
@@ -130,6 +142,8 @@ def main(cases: Path, folder: Path) -> None:
 
     from l2e.training.engine import process_group
 
+    # All of the compiler but its code generator, which needs a C++ one.
+    torch.compiler.set_default_backend("aot_eager")
     gc.freeze()  # DeepSpeed collects garbage at every start; not among all that was imported
     with process_group() as device:
         rank, ranks = dist.get_rank(), dist.get_world_size()

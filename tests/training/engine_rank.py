@@ -15,7 +15,6 @@ from deepspeed_rank import ACCUMULATION, BATCH, LENGTH, UPDATES, VOCABULARY, row
 from torch import Tensor, nn
 
 from l2e.models import build_pythia
-from l2e.training.blocks import prepare_blocks
 from l2e.training.config import DeepSpeedConfig, TrainingConfig
 from l2e.training.loss import next_token_loss
 from l2e.training.schedule import cosine
@@ -33,8 +32,6 @@ class Case:
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     clip: float = 1.0
-    checkpointing: bool = False
-    compile: bool = False
     overflow_at: list[int] = field(default_factory=list)
     """Updates whose loss is multiplied until its gradient is infinite in fp16."""
 
@@ -48,8 +45,6 @@ class Case:
             clip=self.clip,
             weight_decay=DECAY,
             precision=self.precision,
-            activation_checkpointing=self.checkpointing,
-            compile=self.compile,
         )
 
 
@@ -69,9 +64,6 @@ def run(case: Case, device: torch.device, rank: int, ranks: int) -> dict[str, An
     from l2e.training.engine import Engine
 
     model, training = initial_model(), case.training()
-    prepare_blocks(model, training)
-    passes: list[None] = []
-    model.gpt_neox.layers[1].input_layernorm.register_forward_hook(lambda *_: passes.append(None))
     micro = BATCH // (ranks * ACCUMULATION)
     engine = Engine(
         model,
@@ -97,14 +89,7 @@ def run(case: Case, device: torch.device, rank: int, ranks: int) -> dict[str, An
     with engine.whole_weights():
         weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     engine.close()
-    return {
-        "losses": losses,
-        "norms": norms,
-        "scales": scales,
-        "masters": masters,
-        "weights": weights,
-        "passes": len(passes),
-    }
+    return {"losses": losses, "norms": norms, "scales": scales, "masters": masters, "weights": weights}
 
 
 def master(parameter: nn.Parameter) -> Tensor:
@@ -131,11 +116,9 @@ def main(cases: Path, folder: Path) -> None:
 
     from l2e.training.engine import process_group
 
-    # All of the compiler but its code generator, which needs a C++ one.
-    torch.compiler.set_default_backend("aot_eager")
     gc.freeze()  # DeepSpeed collects garbage at every start; not among all that was imported
     named = {name: Case(**fields) for name, fields in json.loads(cases.read_text()).items()}
-    if any(case.precision == "fp16" for case in named.values()):
+    if not torch.cuda.is_available() and any(case.precision == "fp16" for case in named.values()):
         allow_fp16_on_a_cpu()
     with process_group() as device:
         rank, ranks = dist.get_rank(), dist.get_world_size()

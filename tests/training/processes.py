@@ -32,13 +32,16 @@ def torchrun(processes: int) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", *address]
 
 
-def train(script: str, cases: dict[str, Any], processes: int, folder: Path) -> list[dict[str, dict[str, Any]]]:
-    """Run all cases in one launch of a script of this folder; returns what each rank saw."""
+def train(
+    script: str, cases: dict[str, Any], processes: int, folder: Path, gpu: bool = False
+) -> list[dict[str, dict[str, Any]]]:
+    """Run all cases in one launch of a script of this folder, on the CPU or on GPUs; what each rank saw."""
     (folder / "cases.json").write_text(json.dumps({name: asdict(case) for name, case in cases.items()}))
     launcher = torchrun(processes) if processes > 1 else [sys.executable]
     command = [*launcher, str(Path(__file__).with_name(script)), str(folder / "cases.json"), str(folder)]
+    environment = plain_environment() | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, env=plain_environment(), text=True, **streams)
+    process = subprocess.Popen(command, env=environment, text=True, **streams)
     try:
         printed, _ = process.communicate(timeout=400)
     except subprocess.TimeoutExpired:

@@ -2,7 +2,6 @@
 
 import math
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +47,9 @@ def recomputed(name: str, stage: int) -> dict[str, Case]:
 
 STAGES = {f"{name}-zero{stage}": case(name, stage=stage) for stage in (0, 1, 2, 3) for name in ("l2e", "memel")}
 RECOMPUTED = recomputed("l2e", 2) | recomputed("l2e inside", 2)
-PAIR = RECOMPUTED | STAGES
+RECOMPUTED |= {f"l2e-zero{stage}-saved": case("l2e", stage=stage, checkpointing="saved") for stage in (0, 1)}
+COMPILED = {"l2e-zero1-compiled": case("l2e", stage=1, compile=True)}
+PAIR = STAGES | RECOMPUTED | COMPILED
 
 OTHERS = ("held", "l2e_no_threshold", "reverse_deactivation")
 SLOW_RECOMPUTED = recomputed("memel", 2) | recomputed("memel inside", 2)
@@ -57,11 +58,17 @@ SLOW_PAIR = SLOW_RECOMPUTED | {f"{name}-zero2": case(name, stage=2) for name in 
 SLOW_PAIR |= {f"l2e-zero{stage}-first": case("l2e", stage=stage, attach_first=True) for stage in (0, 1, 2, 3)}
 SLOW_PAIR |= {f"{name}-zero3": case(name, stage=3) for name in OTHERS} | SLOW_RECOMPUTED_3
 
+SLOW_COMPILED = {f"l2e-zero{stage}-compiled": case("l2e", stage=stage, compile=True) for stage in (0, 2)}
+SLOW_COMPILED |= {f"memel-zero{stage}-compiled": case("memel", stage=stage, compile=True) for stage in (0, 1, 2)}
+SLOW_COMPILED["l2e-zero2-saved-compiled"] = case("l2e", stage=2, compile=True, checkpointing="saved")
+SLOW_PAIR |= SLOW_COMPILED
+
 AT_RANDOM = {**NAMED["l2e"][1], "stochastic_rounding": True}
 ALONE = {
     "nearest": Case(method="l2e", settings=NAMED["l2e"][1], precision="bf16"),
     "random": Case(method="l2e", settings=AT_RANDOM, precision="bf16"),
     "random again": Case(method="l2e", settings=AT_RANDOM, precision="bf16"),
+    **COMPILED,
 }
 
 
@@ -202,8 +209,28 @@ def test_recomputed_blocks_with_memel_and_zero3(slow_pair: list[dict[str, Result
     assert_recomputation_changes_nothing(slow_pair, name)
 
 
+def assert_compiled_equals_plain(ranks: list[dict[str, Result]], name: str) -> None:
+    assert all(each[name]["passes"] == 0 for each in ranks)  # no hook inside a block runs once it is compiled
+    assert_equal_to_plain(ranks, name, name.split("-")[0])
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_blocks(pair: list[dict[str, Result]], alone: dict[str, Result], name: str) -> None:
+    assert_compiled_equals_plain(pair, name)
+    assert_compiled_equals_plain([alone], name)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(SLOW_PAIR.keys() - SLOW_RECOMPUTED.keys() - SLOW_RECOMPUTED_3.keys()))
+@pytest.mark.parametrize("name", SLOW_COMPILED)
+def test_compiled_blocks_at_other_stages(slow_pair: list[dict[str, Result]], name: str) -> None:
+    assert_compiled_equals_plain(slow_pair, name)
+
+
+ELSEWHERE = {*SLOW_RECOMPUTED, *SLOW_RECOMPUTED_3, *SLOW_COMPILED}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SLOW_PAIR.keys() - ELSEWHERE))
 def test_more_methods_and_orders_equal_a_plain_loop(slow_pair: list[dict[str, Result]], name: str) -> None:
     """A held strength, the other selections and actions, taps set before DeepSpeed's hooks."""
     assert_equal_to_plain(slow_pair, name, name.split("-")[0])

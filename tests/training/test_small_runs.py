@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import socket
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from processes import torchrun
 from training_runs import metrics, pretrain, weights
 from transformers import AutoModelForCausalLM
 
@@ -30,14 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pretrain(folder, "none", "inhibition=none")
     pretrain(folder, "l2e")
     return folder
-
-
-def torchrun(processes: int) -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = [f"--nproc-per-node={processes}", "--master-addr=127.0.0.1", f"--master-port={port}"]
-    return [sys.executable, "-m", "torch.distributed.run", *arguments]
 
 
 def assert_same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
@@ -133,14 +124,6 @@ def test_two_processes_give_the_loss_curve_of_one(folder: Path, stage: str) -> N
     assert metrics(folder, name, threshold)[12] == pytest.approx(metrics(folder, "l2e", threshold)[12], rel=1e-3)
     environment = json.loads((folder / "runs" / name / "environment.json").read_text())
     assert environment["ranks"] == 2
-
-
-@pytest.mark.slow
-def test_the_deepspeed_launcher_works_too(folder: Path) -> None:
-    launcher = [str(Path(sys.executable).parent / "deepspeed"), "--num_gpus=2", "--master_port=29611"]
-    pretrain(folder, "launched", launcher=launcher)
-    expected = list(metrics(folder, "l2e", "loss").values())
-    assert list(metrics(folder, "launched", "loss").values()) == pytest.approx(expected, abs=1e-5)
 
 
 def test_bf16_trains_close_to_fp32_and_exports_bf16(folder: Path) -> None:

@@ -1,13 +1,13 @@
 """Small runs through the real command line, and what they left behind."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from processes import plain_environment
 from transformers import AutoModelForCausalLM
 
 ROOT = Path(__file__).parents[2]
@@ -30,20 +30,18 @@ SMALL = [
 ]
 
 
+def command(folder: Path, name: str, *overrides: str, launcher: list[str] | None = None) -> list[str]:
+    """scripts/pretrain.py as a user would call it."""
+    where = [f"runs_dir={folder / 'runs'}", f"cache_dir={folder / 'cache'}", f"name={name}"]
+    return [*(launcher or [sys.executable]), str(ROOT / "scripts" / "pretrain.py"), *where, *SMALL, *overrides]
+
+
 def pretrain(folder: Path, name: str, *overrides: str, launcher: list[str] | None = None, expect: int = 0) -> str:
-    """Run scripts/pretrain.py as a user would; return what it printed."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    command = [
-        *(launcher or [sys.executable]),
-        str(ROOT / "scripts" / "pretrain.py"),
-        f"runs_dir={folder / 'runs'}",
-        f"cache_dir={folder / 'cache'}",
-        f"name={name}",
-        *SMALL,
-        *overrides,
-    ]
+    """Run it; return what it printed."""
+    environment = plain_environment()
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=folder)
+    full = command(folder, name, *overrides, launcher=launcher)
+    done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=300, cwd=folder)
     printed = done.stdout + done.stderr
     assert done.returncode == expect, printed
     return printed
