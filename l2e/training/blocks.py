@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 
-
 from l2e.training.config import TrainingConfig
 
 

@@ -39,7 +39,9 @@ def train(
     (folder / "cases.json").write_text(json.dumps({name: asdict(case) for name, case in cases.items()}))
     launcher = torchrun(processes) if processes > 1 else [sys.executable]
     command = [*launcher, str(Path(__file__).with_name(script)), str(folder / "cases.json"), str(folder)]
-    environment = plain_environment() | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
+    built = folder / "extensions"
+    environment = plain_environment() | {"TORCH_EXTENSIONS_DIR": str(built)}
+    environment |= {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, env=environment, text=True, **streams)
     try:
@@ -48,4 +50,5 @@ def train(
         process.terminate()  # not kill: the launcher must end its ranks
         printed, _ = process.communicate(timeout=60)
     assert process.returncode == 0, printed
+    assert not built.exists(), "an operator of DeepSpeed was compiled"
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(processes)]

@@ -34,10 +34,10 @@ def test_fp16_scales_the_loss_as_pythia_did() -> None:
 
 def test_the_loss_scale_doubles_after_its_window() -> None:
     """The part of it that six updates do not show (test_engine_against_plain_pytorch.py shows the rest)."""
-    from deepspeed.runtime.config import get_fp16_config  # type: ignore[import-untyped]
     from deepspeed.runtime.fp16.loss_scaler import CreateLossScaler
+    from deepspeed.runtime.precision_config import get_float16_config
 
-    given = get_fp16_config(settings("fp16")).dynamic_loss_scale_args()
+    given = get_float16_config(settings("fp16")).dynamic_loss_scale_args()
     scaler = CreateLossScaler(torch.half, 0, True, given)
     scales = []
     for _ in range(1001):
