@@ -16,6 +16,17 @@ NOT_AUDITED = {
     "training.validation_every": "measures, changes nothing",
     "training.validation_sequences": "measures, changes nothing",
     "training.threads": "speed alone",
+    "training.non_finite": "what happens where Pythia's run would have skipped",
+    "training.max_skips": "when to give up",
+    "training.timeout_minutes": "when a lost rank is noticed",
+    "training.dry_run": "measures, trains nothing",
+    "deepspeed.offload_optimizer": "where the optimizer's state lies",
+    "deepspeed.offload_param": "where the weights lie",
+    "deepspeed.communication_dtype": "null is Pythia's: fp16 gradients travel in fp16, others in fp32",
+    "deepspeed.overlap_comm": "speed alone",
+    "deepspeed.reduce_bucket_size": "rounding alone",
+    "deepspeed.allgather_bucket_size": "speed alone",
+    "deepspeed.extra": "whatever it holds is the user's",
 }
 """Settings that no published run has, or that change no result; every other one of model and training is audited."""
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from l2e.cluster.workload import Workload, parameters, tensor_sizes
 
-BUCKET = 500_000_000
-"""Elements of the reduction buffer: DeepSpeed's default `reduce_bucket_size`, taken whole however small the model."""
+_WITHOUT_ZERO = 500_000_000
+"""Elements that DeepSpeed reduces at a time where no stage of ZeRO does it (`MEMORY_OPT_ALLREDUCE_SIZE`)."""
 
 LIVE = 1_000_000_000
 """ZeRO-3 may keep this many gathered weights (`stage3_max_live_parameters`, `stage3_max_reuse_distance`)."""
@@ -81,7 +81,7 @@ def _without_zero(work: Workload, half: bool) -> States:
         adam_moments=8 * count,
         gradients=each * count,
         largest_gradient=each * _largest(work),
-        reduction=each * (count + min(count, BUCKET)),  # copied into one tensor to be reduced
+        reduction=each * (count + min(count, _WITHOUT_ZERO)),  # copied into one tensor to be reduced
         step=(each + (4 if half else 0)) * count,  # FP16_UnfusedOptimizer makes fp32 gradients
     )
 
@@ -90,7 +90,8 @@ def _bf16_optimizer(work: Workload) -> States:
     """ZeRO-1 in bf16 with fp32 accumulation: the fp32 gradients are not divided over the ranks."""
     part, count = partition(work), parameters(work.size)
     whole = part * work.gpus
-    copied = whole if sum(tensor_sizes(work.size)[0]) <= BUCKET else 0  # one large tensor is reduced where it is
+    copied = whole if sum(tensor_sizes(work.size)[0]) <= _WITHOUT_ZERO else 0  # one large tensor is reduced in place
+    converted = 0 if _travelling(work) == 4 else _travelling(work) * whole
     return States(
         weights=2 * whole,
         master_weights=4 * part,
@@ -98,7 +99,7 @@ def _bf16_optimizer(work: Workload) -> States:
         gradients=2 * count,
         buffers=4 * whole,
         largest_gradient=2 * _largest(work),
-        reduction=2 * count + 4 * copied + 2 * whole,  # they travel in bf16
+        reduction=2 * count + 4 * copied + converted,
         step=2 * count,
     )
 
@@ -116,9 +117,9 @@ def _stage_1_or_2(work: Workload) -> States:
         gradients=each * count if first else 0,
         buffers=0 if first else accumulated * part,
         largest_gradient=largest,
-        bucket=each * BUCKET,
+        bucket=each * bucket(work),
         # Gradients move into the bucket, whose content is copied once more to be reduced.
-        reduction=each * (min(count, BUCKET) + (max(0, count - BUCKET) if first else 0)) + largest,
+        reduction=_reduced(work) + (each * max(0, count - bucket(work)) if first else 0) + largest,
         step=flattened + (each * part if first else 0),
     )
 
@@ -133,11 +134,28 @@ def _stage_3(work: Workload) -> States:
         adam_moments=8 * part,
         buffers=(2 if work.training.precision == "fp16" else 4) * part,
         largest_gradient=largest,
-        bucket=each * BUCKET,
+        bucket=_travelling(work) * bucket(work),
         bucket_stays=True,
-        reduction=each * min(count, BUCKET) + largest,
+        reduction=_travelling(work) * bucket(work) + largest,
         step=4 * min(part, SUB_GROUP),
     )
+
+
+def bucket(work: Workload) -> int:
+    """Elements of the reduction buffer, which is allocated whole: `l2e.training.deepspeed_settings` caps it."""
+    return min(work.deepspeed.reduce_bucket_size, (parameters(work.size) + 1) // 2 * 2)
+
+
+def _reduced(work: Workload) -> int:
+    """Bytes of copies of the bucket while ZeRO-1 or 2 reduce it: flat, and once more to travel in another precision."""
+    travelling = _travelling(work)
+    return bucket(work) * (travelling if travelling == work.bytes_each else travelling + work.bytes_each)
+
+
+def _travelling(work: Workload) -> int:
+    """Bytes of a gradient on its way to the other ranks."""
+    kind = work.deepspeed.communication_dtype or ("fp16" if work.training.precision == "fp16" else "fp32")
+    return 4 if kind == "fp32" else 2
 
 
 def _largest(work: Workload) -> int:

@@ -20,6 +20,7 @@ from l2e.training.config import DeepSpeedConfig, TrainingConfig
 from l2e.training.loss import next_token_loss
 
 BUCKET = 500_000_000
+"""The engine caps the bucket at the model's size, where it could not be told from the weights by its size."""
 
 
 class Host(str):
@@ -60,15 +61,22 @@ def allocation_peak(record: Any, bucket: int) -> int:
 
 def measure(case: dict[str, Any], folder: Path, device: torch.device, ranks: int) -> dict[str, float]:
     """Bytes by part of one engine, and of the files that it saves."""
-    from l2e.training.engine import Engine
+    from l2e.training import engine as engine_module
+    from l2e.training.deepspeed_settings import deepspeed_settings
 
+    def settings(*arguments: Any, **sizes: Any) -> dict[str, Any]:
+        made = deepspeed_settings(*arguments, **sizes)
+        made["zero_optimization"]["reduce_bucket_size"] = BUCKET
+        return made
+
+    engine_module.deepspeed_settings = settings  # type: ignore[assignment]
     others = alive()  # held, so that no address is given out again
     before = storages(others)
     model = build_pythia(case["model"], seed=1, max_length=64).train()
     training = TrainingConfig(
         steps=5, batch_size=2 * SEQUENCES * ranks, seq_length=LENGTH, lr=1e-3, precision=case["precision"]
     )
-    engine = Engine(
+    engine = engine_module.Engine(
         model,
         training,
         DeepSpeedConfig(stage=case["stage"]),
@@ -92,7 +100,8 @@ def measure(case: dict[str, Any], folder: Path, device: torch.device, ranks: int
     master = storages([*(p for group in wrapped.param_groups for p in group["params"]), *flat])
     moments = storages(t for state in wrapped.state.values() for t in state.values() if isinstance(t, Tensor))
     known = (before, weights, whole, master, moments)
-    bucket = BUCKET * next(model.parameters()).element_size()
+    element = next(model.parameters()).element_size()
+    bucket = BUCKET * (4 if (case["stage"], case["precision"]) == (3, "bf16") else element)  # what travels is fp32
     buffers = {address: count for address, count in storages(alive()).items() if count != bucket}
     parts = {
         "weights": size(weights),
