@@ -20,11 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from l2e.cli import by_model  # noqa: F401  (a resolver of the YAML files)
-from l2e.errors import UserError
+from l2e.errors import LostRankError, RunError, Stopped, UserError
 from l2e.training.launch import launched
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+FAILED = 1
 BAD_INPUT = 2
+STOPPED = 85  # by a signal, after a restart point: run me again. No shell or launcher uses this number.
 
 # Two OpenMP threads that spin while they wait collapse when another process wants a core: a 2-core machine
 # under load took 1150 ms for what passive waiting does in 152 ms and one thread in 313 ms. Read by the
@@ -40,7 +42,8 @@ def main(config_name: str, target: str) -> None:
         target: "module:function", called with (tree, overrides): the resolved settings as plain dicts and
             the overrides as given. It is imported only when composition has succeeded.
 
-    Exits with 2 and one line for bad input or settings; other exceptions keep their traceback.
+    Exits with 2 and one line for bad input or settings, with 85 after a signal, with 1 and one line when the
+    run cannot go on; other exceptions keep their traceback.
     """
     sys.argv[1:] = [_allow_any_setting(argument) for argument in _without_local_rank(sys.argv[1:])]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us instead of Hydra's own printing
@@ -53,6 +56,12 @@ def main(config_name: str, target: str) -> None:
             _fail(str(error))
         except OmegaConfBaseException as error:
             _fail(_one_line(error))
+        except Stopped:
+            sys.exit(STOPPED)
+        except RunError as error:
+            _end(str(error))
+        except LostRankError as error:
+            _abandon(str(error))
 
     try:
         task()
@@ -106,9 +115,27 @@ def _one_line(error: Exception) -> str:
     return f"{key[1]}: {text}" if key and key[1] not in text else text
 
 
+def _end(message: str) -> None:
+    """End a run that has failed on every rank: one of them tells why."""
+    if _rank() == 0:
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(FAILED)
+
+
+def _abandon(message: str) -> None:
+    """End without the usual tidying up, which could wait for a process that is no more."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(FAILED)
+
+
 def _fail(message: str) -> None:
-    rank = 0
-    with suppress(UserError):  # which may be the very message
-        rank = launched().rank
+    rank = _rank()
     print(f"error on rank {rank}: {message}" if rank else f"error: {message}", file=sys.stderr)
     sys.exit(BAD_INPUT)
+
+
+def _rank() -> int:
+    with suppress(UserError):  # which may be the very message to tell
+        return launched().rank
+    return 0

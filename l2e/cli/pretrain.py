@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,8 @@ from l2e.data import Corpus, StepLoader, open_corpus
 from l2e.errors import UserError
 from l2e.evaluation import EvaluationConfig, check_evaluation_data, evaluate
 from l2e.inhibition import Inhibition
-from l2e.models import build_pythia
+from l2e.models import build_pythia, pythia_size
+from l2e.models.flops import flops_per_token
 from l2e.reporting import write_report
 from l2e.settings import build_settings
 from l2e.training.blocks import prepare_blocks
@@ -27,13 +29,21 @@ from l2e.training.callbacks.checkpoint import CheckpointCallback, resume, saved_
 from l2e.training.callbacks.export import ExportCallback
 from l2e.training.callbacks.inhibition import InhibitionCallback
 from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile, Sink
+from l2e.training.callbacks.non_finite import NonFiniteCallback
+from l2e.training.callbacks.profile import ProfileCallback
 from l2e.training.callbacks.progress import ProgressCallback
 from l2e.training.callbacks.randomness import RandomnessCallback
+from l2e.training.callbacks.spikes import SpikeCallback
+from l2e.training.callbacks.stop import StopCallback, stop_if_signalled
 from l2e.training.callbacks.validation import ValidationCallback
 from l2e.training.callbacks.wandb_sink import WandbCallback
+from l2e.training.dry_run import acting_at_once, dry_run
 from l2e.training.engine import Engine, process_group
 from l2e.training.events import Callback
 from l2e.training.launch import launched
+from l2e.training.ranks import HostGroup, limit_waiting
+from l2e.training.signals import StopSignals
+from l2e.training.telemetry import Telemetry, peak_of
 from l2e.training.trainer import Trainer
 
 log = logging.getLogger("l2e")
@@ -53,18 +63,25 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     quieten_libraries()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    with process_group() as device:
-        corpus = _main_rank_first(lambda: _open_data(config))
-        if dist.get_rank() == 0:
-            _check_items(config, corpus)
-            folder.open(tree, overrides)
-            start_logging(folder.log)
-        _train(config, folder, tree, corpus, device, micro_batch)
-        main = dist.get_rank() == 0
-    if main:  # on its own now: the other ranks are free to end
-        _evaluate(config, folder, corpus, device)
-        report = write_report([folder.path], folder.path)
-        log.info("report: %s", report)
+    wait = timedelta(minutes=config.training.timeout_minutes)
+    with StopSignals() as signals:
+        with process_group(wait) as device:
+            corpus = _main_rank_first(lambda: _open_data(config))
+            ranks = HostGroup(wait)
+            stop_if_signalled(signals, ranks, "before the first update")
+            if config.training.dry_run:
+                return _dry_run(config, corpus, device, micro_batch, ranks)
+            if dist.get_rank() == 0:
+                _check_items(config, corpus)
+                folder.open(tree, overrides)
+                start_logging(folder.log)
+            _train(config, folder, tree, corpus, device, micro_batch, ranks, signals)
+            main = dist.get_rank() == 0
+        if main:  # on its own now: the other ranks are free to end
+            with signals.interrupting():
+                _evaluate(config, folder, corpus, device)
+                report = write_report([folder.path], folder.path)
+            log.info("report: %s", report)
 
 
 def _check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> int:
@@ -73,7 +90,8 @@ def _check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> i
         micro_batch = config.training.micro_batch(launched().ranks)
     except ValueError as error:
         raise UserError(str(error)) from None
-    folder.check(tree)
+    if not config.training.dry_run:
+        folder.check(tree)
     if config.offline:
         require_all_here(config, _done(config, folder))
     if config.evaluation.enabled and config.evaluation.data_dir is not None:
@@ -112,12 +130,44 @@ def _train(
     corpus: Corpus,
     device: torch.device,
     micro_batch: int,
+    ranks: HostGroup,
+    signals: StopSignals,
 ) -> None:
     """Train to the end, from the newest restart point if there is one."""
     training = config.training
     if folder.export(training.steps).exists():
         log.info("%s is trained already: %s", config.name, folder.export(training.steps))
         return
+    loader, model, engine = _start_engine(config, corpus, device, micro_batch)
+    inhibition = _attach(model, config)
+    callbacks = _callbacks(config, folder, tree, corpus, inhibition, device, ranks, signals)
+    trainer = Trainer(engine, loader, training, callbacks)
+    done = resume(trainer, folder.checkpoints)
+    if dist.get_rank() == 0:
+        folder.drop_metrics_after(done)
+        folder.write_environment({"ranks": loader.ranks, "data": trainer.data})
+    _announce(config, corpus, trainer)
+    try:
+        trainer.fit()
+    finally:
+        engine.close()
+
+
+def _dry_run(config: PretrainConfig, corpus: Corpus, device: torch.device, micro_batch: int, ranks: HostGroup) -> None:
+    """Report what an update of these settings takes; no run directory is made or looked at."""
+    loader, model, engine = _start_engine(config, corpus, device, micro_batch)
+    inhibition = _attach(model, replace(config, inhibition=acting_at_once(config.inhibition)))
+    callbacks = [RandomnessCallback(config.seed), InhibitionCallback(inhibition, config.logging.every)]
+    try:
+        dry_run(Trainer(engine, loader, config.training, callbacks), ranks)
+    finally:
+        engine.close()
+
+
+def _start_engine(
+    config: PretrainConfig, corpus: Corpus, device: torch.device, micro_batch: int
+) -> tuple[StepLoader, GPTNeoXForCausalLM, Engine]:
+    training = config.training
     loader = StepLoader(corpus.train, training.batch_size, micro_batch, dist.get_rank(), dist.get_world_size())
     model = _build_model(config)
     engine = Engine(
@@ -128,17 +178,8 @@ def _train(
         accumulation=loader.accumulation,
         device=device,
     )
-    inhibition = _attach(model, config)
-    trainer = Trainer(engine, loader, training, _callbacks(config, folder, tree, corpus, inhibition))
-    done = resume(trainer, folder.checkpoints)
-    if dist.get_rank() == 0:
-        folder.drop_metrics_after(done)
-        folder.write_environment({"ranks": loader.ranks, "data": trainer.data})
-    _announce(config, corpus, trainer)
-    try:
-        trainer.fit()
-    finally:
-        engine.close()
+    limit_waiting(timedelta(minutes=training.timeout_minutes))
+    return loader, model, engine
 
 
 def _build_model(config: PretrainConfig) -> GPTNeoXForCausalLM:
@@ -162,19 +203,33 @@ def _attach(model: GPTNeoXForCausalLM, config: PretrainConfig) -> Inhibition:
 
 
 def _callbacks(
-    config: PretrainConfig, folder: RunFolder, tree: dict[str, Any], corpus: Corpus, inhibition: Inhibition
+    config: PretrainConfig,
+    folder: RunFolder,
+    tree: dict[str, Any],
+    corpus: Corpus,
+    inhibition: Inhibition,
+    device: torch.device,
+    ranks: HostGroup,
+    signals: StopSignals,
 ) -> list[Callback]:
     training, every = config.training, config.logging.every
     progress = ProgressCallback(training.steps)
-    sinks: list[Sink] = [MetricsFile(folder.metrics), progress]
+    spikes = SpikeCallback(config.logging.spikes, training.batch_size)
+    sinks: list[Sink] = [MetricsFile(folder.metrics), progress, spikes]
+    metrics = MetricsCallback(every, sinks, _telemetry(config, device, ranks))
+    checkpoint = CheckpointCallback(folder.checkpoints, config.checkpoint.every, config.checkpoint.keep)
     initial = [0] if config.evaluation.enabled and config.evaluation.initial else []
     callbacks: list[Callback] = [
         RandomnessCallback(config.seed),
         InhibitionCallback(inhibition, every),
         ExportCallback(folder.exports, corpus.tokenizer, config.checkpoint.exports + initial),
         progress,
-        MetricsCallback(every, sinks),
-        CheckpointCallback(folder.checkpoints, config.checkpoint.every, config.checkpoint.keep),
+        metrics,
+        spikes,
+        checkpoint,
+        ProfileCallback(config.logging.profile, folder.profile),
+        NonFiniteCallback(folder.bad_batches, corpus.tokenizer, ranks, metrics),
+        StopCallback(signals, ranks, metrics, checkpoint),
     ]
     if corpus.validation is not None:
         callbacks.append(
@@ -185,6 +240,12 @@ def _callbacks(
         callbacks.append(wandb)
         sinks.append(wandb)
     return callbacks
+
+
+def _telemetry(config: PretrainConfig, device: torch.device, ranks: HostGroup) -> Telemetry:
+    size = replace(pythia_size(config.model.name), vocab_size=config.vocab_size)
+    peak = peak_of(device, config.training.precision, config.logging.peak_tflops)
+    return Telemetry(flops_per_token(size, config.training.seq_length), peak, ranks)
 
 
 def _announce(config: PretrainConfig, corpus: Corpus, trainer: Trainer) -> None:

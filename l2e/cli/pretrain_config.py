@@ -61,6 +61,13 @@ class PretrainConfig:
                 "training.compile: true goes with deepspeed=zero0 to zero2; zero3 fetches weights between the parts of "
                 "a block, which leaves next to nothing to compile"
             )
+        if self.training.non_finite == "skip" and self.inhibition.scope == "micro_batch":
+            raise ValueError(
+                "training.non_finite: skip needs inhibition.scope=step, whose statistics can leave an update out"
+            )
+        profiled = self.logging.profile.steps
+        if profiled is not None and profiled[1] > self.training.steps:
+            raise ValueError(f"logging.profile.steps: the run has {self.training.steps} updates, not {profiled[1]}")
         if self.inhibition.stack is None and not _are_paths(self.inhibition.blocks):
             select_blocks(pythia_size(self.model.name).layers, self.inhibition.blocks)  # type: ignore[arg-type]
 

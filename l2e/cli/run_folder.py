@@ -16,6 +16,9 @@ from l2e.files import write_atomically
 DECISIVE = ("name", "seed", "model", "data", "inhibition", "training", "deepspeed")
 """The settings that decide the weights; a run directory never changes them."""
 
+INCIDENTAL = ("non_finite", "max_skips", "timeout_minutes", "dry_run")
+"""Those of `training` that may change from one start to the next."""
+
 _PACKAGES = ("l2e", "torch", "deepspeed", "transformers", "tokenizers", "datasets", "lm-eval", "numpy")
 
 
@@ -30,6 +33,8 @@ class RunFolder:
         self.log = self.path / "train.log"
         self.checkpoints = self.path / "checkpoints"
         self.exports = self.path / "hf"
+        self.bad_batches = self.path / "bad_batches"
+        self.profile = self.path / "profile"
 
     def export(self, step: int) -> Path:
         """Where the export after `step` updates lies."""
@@ -51,8 +56,7 @@ class RunFolder:
             if any(self.path.iterdir()):
                 raise UserError(f"{self.path} exists and is no run directory; choose another name=... or runs_dir=...")
             return
-        held = _flatten({key: yaml.safe_load(self.config.read_text()).get(key) for key in DECISIVE})
-        wanted = _flatten({key: tree.get(key) for key in DECISIVE})
+        held, wanted = _flatten(decisive(yaml.safe_load(self.config.read_text()))), _flatten(decisive(tree))
         other = [key for key in sorted({*held, *wanted}) if held.get(key) != wanted.get(key)]
         if other:
             shown = ", ".join(f"{key} is {held.get(key)} there and {wanted.get(key)} here" for key in other[:3])
@@ -107,6 +111,12 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError, TypeError):
         return float("inf")
+
+
+def decisive(tree: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide the weights."""
+    training = {key: value for key, value in tree["training"].items() if key not in INCIDENTAL}
+    return {key: tree.get(key) for key in DECISIVE} | {"training": training}
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

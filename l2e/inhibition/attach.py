@@ -123,6 +123,15 @@ class Inhibition:
         for tap in taps:
             tap.step()
 
+    def skip(self) -> None:
+        """End an update that the optimizer did not make: forget what it gathered, in place of `step`.
+
+        Under `scope: micro_batch` statistics and threshold have moved with each forward pass and stay so.
+        """
+        self._interrupted = False
+        for tap in self.taps.values():
+            tap.drop()
+
     def metrics(self) -> dict[str, float]:
         """Per tapped block of the last update, e.g. "block2/threshold"; NaN before a value exists.
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from l2e.training.deepspeed_settings import decided_elsewhere
+from l2e.training.profile_config import ProfileConfig
+from l2e.training.spikes import SpikeConfig
 
 
 @dataclass(kw_only=True)
@@ -67,6 +69,19 @@ class TrainingConfig:
     threads: int | None = None
     """CPU threads of one process; null leaves it to the environment (OMP_NUM_THREADS)."""
 
+    non_finite: Literal["stop", "skip"] = "stop"
+    """When a loss or gradient is NaN or infinite. The update is left out in any case and its rows are saved; then
+    `stop` ends the run, `skip` goes on. fp16's overflows, for which the loss scale is lowered, do not count."""
+
+    max_skips: int = 10
+    """Updates in a row that `skip` leaves out before it ends the run too."""
+
+    timeout_minutes: float = 30.0
+    """How long a process waits for the others; it covers the tokenising that rank 0 does at the first start."""
+
+    dry_run: bool = False
+    """Make three updates of the first batch, report memory and time, and leave nothing behind."""
+
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "steps", "at least 1", self.steps)
         _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
@@ -83,6 +98,8 @@ class TrainingConfig:
         _require(micro is None or micro >= 1, "micro_batch_size", "at least 1 or null", micro)
         _require(planned is None or planned >= self.steps, "schedule_steps", "at least steps or null", planned)
         _require(self.threads is None or self.threads >= 1, "threads", "at least 1 or null", self.threads)
+        _require(self.max_skips >= 0, "max_skips", "at least 0", self.max_skips)
+        _require(self.timeout_minutes > 0, "timeout_minutes", "above 0", self.timeout_minutes)
 
     def micro_batch(self, ranks: int) -> int:
         """Sequences of one forward pass on each of `ranks`; ValueError when the batch does not divide."""
@@ -185,8 +202,18 @@ class LoggingConfig:
     wandb: WandbConfig = field(default_factory=WandbConfig)
     """See `WandbConfig`."""
 
+    spikes: SpikeConfig = field(default_factory=SpikeConfig)
+    """See `SpikeConfig`."""
+
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    """See `ProfileConfig`."""
+
+    peak_tflops: float | None = None
+    """What one device could do at most at this precision, for the MFU; null: by the name of a known GPU."""
+
     def __post_init__(self) -> None:
         _require(self.every >= 1, "every", "at least 1", self.every)
+        _require(self.peak_tflops is None or self.peak_tflops > 0, "peak_tflops", "above 0 or null", self.peak_tflops)
 
 
 def _require(holds: bool, key: str, allowed: str, value: object) -> None:

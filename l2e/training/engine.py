@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it had to guess
 import deepspeed
 
-from l2e.errors import UserError
+from l2e.errors import LostRankError, UserError
 from l2e.training.config import DeepSpeedConfig, TrainingConfig
 from l2e.training.deepspeed_settings import deepspeed_settings
 from l2e.training.launch import device_index, launched
 from l2e.training.optimizer import build_optimizer
+from l2e.training.ranks import leaving_together
 
 
-def start_processes() -> torch.device:
+def start_processes(wait: timedelta = timedelta(minutes=30)) -> torch.device:
     """Join the process group that the launcher describes (`l2e.training.launch`), or be alone.
+
+    Args:
+        wait: how long a process waits for the others before it gives them up.
 
     Returns:
         This process's device.
@@ -43,7 +48,8 @@ def start_processes() -> torch.device:
     if not dist.is_initialized():
         backend = "nccl" if cuda else "gloo"
         if launch.meeting:
-            dist.init_process_group(backend)
+            os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # end at the time limit, never hang
+            dist.init_process_group(backend, timeout=wait)
         else:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
             atexit.register(dist.destroy_process_group)
@@ -52,7 +58,7 @@ def start_processes() -> torch.device:
 
 
 @contextmanager
-def process_group() -> Iterator[torch.device]:
+def process_group(wait: timedelta = timedelta(minutes=30)) -> Iterator[torch.device]:
     """Be part of the launcher's process group; yields this process's device.
 
     At the end all leave together: without the barrier ZeRO-3 aborts at exit half of the time. After an
@@ -60,13 +66,16 @@ def process_group() -> Iterator[torch.device]:
     run of a sweep, since DeepSpeed remembers it.
     """
     alone = launched().meeting is None
-    device = start_processes()
+    device = start_processes(wait)
+    lost = False
     try:
-        yield device
-        if not alone:
-            dist.barrier()
+        with leaving_together():
+            yield device
+    except LostRankError:
+        lost = True  # taking the group down could wait for the one that is gone
+        raise
     finally:
-        if not alone:
+        if not alone and not lost:
             dist.destroy_process_group()
 
 
@@ -79,6 +88,9 @@ class Engine:
         zero: ZeRO stage.
         micro_batch_size: sequences of one forward pass on this rank.
         accumulation: forward passes per update.
+
+    Attributes:
+        applied: whether the last update changed the weights; the same on every rank.
 
     Raises:
         UserError: fp16 where the device has none.
@@ -100,6 +112,8 @@ class Engine:
         self.clip = training.clip
         self.model = model.to(device)
         self.stage = zero.stage
+        self.applied = True
+        self.precision = training.precision
         self._linear = F.linear
         self._engine, self.optimizer, _, _ = deepspeed.initialize(
             model=self.model,
@@ -124,7 +138,10 @@ class Engine:
             self._engine.step()  # counts the micro-batch, updates nothing
 
     def update(self, lr: float) -> Tensor:
-        """Clip and update with learning rate `lr`.
+        """Clip and update with learning rate `lr`, unless the gradient is not finite: then nothing changes.
+
+        `applied` says which. DeepSpeed reads the norm on the host before every update (its overflow check), so
+        that this costs no further wait for the device; without ZeRO it is the one wait of an update.
 
         Returns:
             The gradient's global norm before clipping, 0-dim; infinite where fp16 overflowed and nothing moved.
@@ -132,9 +149,17 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         norm = self._plain_norm() if self.stage == 0 else None
+        if norm is not None:  # the fused AdamW then leaves weights and state as they are
+            self.optimizer.found_inf = (~norm.isfinite()).float()
         self._engine.step()
+        self.applied = self._engine.was_step_applied() and (norm is None or bool(norm.isfinite()))
         norm = norm if norm is not None else self._engine.get_global_grad_norm()
         return torch.as_tensor(norm, dtype=torch.float32, device=self.device)
+
+    @property
+    def loss_scale(self) -> float | None:
+        """Factor of the loss in fp16's backward pass; None in other precisions."""
+        return float(self.optimizer.loss_scale) if self.precision == "fp16" else None
 
     def train(self) -> None:
         """Training mode."""

@@ -23,10 +23,11 @@ class Callback:
                 add_to_loss         # returns a term of the loss, or None
                 backward
             update
-            after_update            # the weights have moved; `trainer.step` still counts from 0
+            after_update            # the weights have moved, if `trainer.engine.applied`; `trainer.step` counts from 0
             step += 1
             after_step              # `trainer.step` updates are done; metrics of this update are complete
         after_training
+        close                       # always, also after an error or a signal
 
     Callbacks run in the order of `priority`, smallest first. `name` and the state go into checkpoints.
     """
@@ -52,6 +53,9 @@ class Callback:
 
     def after_training(self, trainer: Trainer) -> None:
         """Once, after the last update."""
+
+    def close(self, trainer: Trainer) -> None:
+        """Once, however training ended: let go of what is held."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs of this callback."""

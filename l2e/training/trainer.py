@@ -12,7 +12,7 @@ from l2e.errors import UserError
 from l2e.training.config import TrainingConfig
 from l2e.training.engine import Engine
 from l2e.training.events import Callback
-from l2e.training.loss import next_token_loss
+from l2e.training.loss import next_token_loss, spoiled_unless_finite
 from l2e.training.schedule import SCHEDULES
 
 
@@ -26,6 +26,7 @@ class Trainer:
         step: updates done.
         record: what the current update measured, by name; tensors stay on their device until they are
             written, so that no update waits for the device.
+        losses: of the current update's micro-batches on this rank, 0-dim each.
     """
 
     def __init__(
@@ -41,21 +42,29 @@ class Trainer:
         self.callbacks = sorted(callbacks, key=lambda callback: callback.priority)
         self.step = 0
         self.record: dict[str, Tensor | float] = {}
+        self.losses: list[Tensor] = []
 
     def fit(self) -> None:
         """Run all updates that are left."""
-        self._emit("before_training")
-        self.engine.train()
-        while self.step < self.config.steps:
-            self._emit("before_step")
-            loss = self._forward_and_backward()
-            lr = self.learning_rate()
-            norm = self.engine.update(lr)
-            self._emit("after_update")
-            self.record = {"loss": loss, "learning_rate": lr, "grad_norm": norm}
-            self.step += 1
-            self._emit("after_step")
-        self._emit("after_training")
+        try:
+            self._emit("before_training")
+            self.engine.train()
+            while self.step < self.config.steps:
+                self.update()
+                self.step += 1
+                self._emit("after_step")
+            self._emit("after_training")
+        finally:
+            self._emit("close")
+
+    def update(self) -> None:
+        """One update, with the events from before_step to after_update; `step` is the caller's to count."""
+        self._emit("before_step")
+        loss = self._forward_and_backward()
+        lr = self.learning_rate()
+        norm = self.engine.update(lr)
+        self.record = {"loss": loss, "learning_rate": lr, "grad_norm": norm}
+        self._emit("after_update")
 
     def loss(self, tokens: Tensor) -> Tensor:
         """Language-modelling loss of rows [batch, seq + 1], a target for every token but the first."""
@@ -100,11 +109,13 @@ class Trainer:
     def _forward_and_backward(self) -> Tensor:
         """The update's gradient; returns the mean language-modelling loss of this rank's micro-batches."""
         total = torch.zeros((), device=self.engine.device)
+        self.losses.clear()
         for tokens in self.loader.micro_batches(self.step):
             loss = self.loss(tokens)
+            self.losses.append(loss.detach())
             total += loss.detach() / self.engine.accumulation
             added = [callback.add_to_loss(self) for callback in self.callbacks]
-            self.engine.backward(sum((term for term in added if term is not None), loss))
+            self.engine.backward(spoiled_unless_finite(sum((term for term in added if term is not None), loss)))
         return total
 
     def _emit(self, event: str) -> None:

@@ -53,6 +53,11 @@ def settings_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         (["evaluation.data_dir=/nowhere"], "/nowhere"),
         (["name=a/b"], "name: 'a/b' is no name for a folder"),
         (["offline=true", "logging.wandb.mode=online"], "online needs the network that offline=true forbids"),
+        (["training.non_finite=pass"], "training.non_finite: input should be 'stop' or 'skip', not \"pass\""),
+        (["training.non_finite=skip", "inhibition.scope=micro_batch"], "skip needs inhibition.scope=step"),
+        (["logging.profile.steps=[450,457]"], "logging.profile.steps: the run has 456 updates, not 457"),
+        (["logging.profile.steps=[3]"], "logging.profile: steps must be the first and the last update"),
+        (["logging.spikes.window=5"], "logging.spikes: window must be at least 10, not 5"),
     ],
 )
 def test_settings(

@@ -28,8 +28,11 @@ class InhibitionCallback(Callback):
         return self.inhibition.penalty() if self.inhibition.taps else None
 
     def after_update(self, trainer: Trainer) -> None:
-        """Merge statistics and move the threshold (L14)."""
-        self.inhibition.step()
+        """Merge statistics and move the threshold (L14), unless the update was skipped."""
+        if trainer.engine.applied:
+            self.inhibition.step()
+        else:
+            self.inhibition.skip()
 
     def after_step(self, trainer: Trainer) -> None:
         """Record threshold, share selected and strength."""

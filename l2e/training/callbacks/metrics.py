@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from l2e.training.events import Callback
+from l2e.training.telemetry import Measure
 from l2e.training.trainer import Trainer
 
 Row = dict[str, float | int | None]
@@ -22,19 +23,21 @@ class MetricsCallback(Callback):
     """Collect what each update recorded and hand it on, every `every` updates.
 
     Tensors are read, and the loss averaged over the ranks, only then: one wait for the device and one
-    message for all updates since. The last row of each hand-over carries tokens_per_second.
+    message for all updates since. The last row of each hand-over carries tokens_per_second and what `measure` gives.
 
     Args:
         every: updates between hand-overs.
         sinks: take the rows (on rank 0): the file, the progress line, wandb.
+        measure: see `l2e.training.telemetry`.
     """
 
     priority = 100  # after all that records
     name = "metrics"
 
-    def __init__(self, every: int, sinks: list[Sink]) -> None:
+    def __init__(self, every: int, sinks: list[Sink], measure: Measure) -> None:
         self.every = every
         self.sinks = sinks
+        self.measure = measure
         self._pending: list[dict[str, Any]] = []
         self._seconds = 0.0  # spent in updates: validation, exports and checkpoints are not training
         self._started = 0.0
@@ -60,11 +63,17 @@ class MetricsCallback(Callback):
         if trainer.step % self.every == 0 or trainer.step == trainer.config.steps:
             self._hand_over(trainer)
 
+    def flush(self, trainer: Trainer) -> None:
+        """Hand on what is left, before the run stops between two hand-overs; every rank must call it."""
+        if self._pending:
+            self._hand_over(trainer)
+
     def _hand_over(self, trainer: Trainer) -> None:
         rows = [_plain(row) for row in self._pending]
         _average_losses(rows, trainer.engine.device)
         if self._seconds:
-            rows[-1]["tokens_per_second"] = len(rows) * trainer.tokens_per_step() / self._seconds
+            speed = len(rows) * trainer.tokens_per_step() / self._seconds
+            rows[-1] |= {"tokens_per_second": speed, **self.measure(trainer, speed)}
         self._pending.clear()
         if dist.get_rank() == 0:
             for sink in self.sinks:

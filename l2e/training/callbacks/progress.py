@@ -41,8 +41,8 @@ class ProgressCallback(Callback):
         if self._bar:
             self._bar.start()
 
-    def after_training(self, trainer: Trainer) -> None:
-        """Leave the bar at its end."""
+    def close(self, trainer: Trainer) -> None:
+        """Leave the bar where it is."""
         if self._bar:
             self._bar.stop()
 
@@ -71,6 +71,8 @@ def _numbers(row: Row) -> str:
         ("validation_loss", "validation", "{:.4f}"),
         ("learning_rate", "lr", "{:.2e}"),
         ("tokens_per_second", "tok/s", "{:,.0f}"),
+        ("mfu", "MFU", "{:.1%}"),
+        ("memory_allocated_gib", "GiB", "{:.1f}"),
     ):
         value = row.get(key)
         if value is not None:

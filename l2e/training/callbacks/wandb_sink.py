@@ -43,9 +43,10 @@ class WandbCallback(Callback):
         for row in rows:
             self._run.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
 
-    def after_training(self, trainer: Trainer) -> None:
-        """Finish the run."""
-        self._run.finish()
+    def close(self, trainer: Trainer) -> None:
+        """Finish the run, as failed if it is not at its end."""
+        if self._run is not None:
+            self._run.finish(exit_code=int(trainer.step < trainer.config.steps))
 
     def state_dict(self) -> dict[str, Any]:
         """The run's id."""
