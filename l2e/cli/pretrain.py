@@ -15,7 +15,7 @@ import l2e
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.offline import require_all_here
 from l2e.cli.pretrain_config import PretrainConfig
-from l2e.cli.run_folder import RunFolder
+from l2e.cli.run_folder import RunFolder, decisive, git_state, versions
 from l2e.data import Corpus, StepLoader, open_corpus
 from l2e.errors import UserError
 from l2e.evaluation import EvaluationConfig, check_evaluation_data, evaluate
@@ -25,7 +25,7 @@ from l2e.models.flops import flops_per_token
 from l2e.reporting import write_report
 from l2e.settings import build_settings
 from l2e.training.blocks import prepare_blocks
-from l2e.training.callbacks.checkpoint import CheckpointCallback, resume, saved_steps
+from l2e.training.callbacks.checkpoint import CheckpointCallback, resume
 from l2e.training.callbacks.export import ExportCallback
 from l2e.training.callbacks.inhibition import InhibitionCallback
 from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile, Sink
@@ -42,6 +42,7 @@ from l2e.training.engine import Engine, process_group
 from l2e.training.events import Callback
 from l2e.training.launch import launched
 from l2e.training.ranks import HostGroup, limit_waiting
+from l2e.training.restart_points import Identity, check_layout, restart_points
 from l2e.training.signals import StopSignals
 from l2e.training.telemetry import Telemetry, peak_of
 from l2e.training.trainer import Trainer
@@ -92,6 +93,8 @@ def _check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> i
         raise UserError(str(error)) from None
     if not config.training.dry_run:
         folder.check(tree)
+        if not folder.export(config.training.steps).exists():
+            check_layout(folder.checkpoints, launched().ranks, config.deepspeed.stage)
     if config.offline:
         require_all_here(config, _done(config, folder))
     if config.evaluation.enabled and config.evaluation.data_dir is not None:
@@ -103,7 +106,7 @@ def _done(config: PretrainConfig, folder: RunFolder) -> int:
     """Updates whose rows are not read again."""
     if folder.export(config.training.steps).exists():
         return config.training.steps
-    return max(saved_steps(folder.checkpoints), default=0)
+    return max((point.step for point in restart_points(folder.checkpoints)), default=0)
 
 
 def _open_data(config: PretrainConfig) -> Corpus:
@@ -140,17 +143,30 @@ def _train(
         return
     loader, model, engine = _start_engine(config, corpus, device, micro_batch)
     inhibition = _attach(model, config)
-    callbacks = _callbacks(config, folder, tree, corpus, inhibition, device, ranks, signals)
+    identity = _identity(config, tree, corpus)
+    callbacks = _callbacks(config, folder, tree, corpus, inhibition, identity, device, ranks, signals)
     trainer = Trainer(engine, loader, training, callbacks)
-    done = resume(trainer, folder.checkpoints)
+    done = resume(trainer, folder.checkpoints, identity)
     if dist.get_rank() == 0:
         folder.drop_metrics_after(done)
-        folder.write_environment({"ranks": loader.ranks, "data": trainer.data})
+        folder.write_environment({"ranks": loader.ranks, "data": identity.data})
     _announce(config, corpus, trainer)
     try:
         trainer.fit()
     finally:
         engine.close()
+
+
+def _identity(config: PretrainConfig, tree: dict[str, Any], corpus: Corpus) -> Identity:
+    return Identity(
+        config=decisive(tree),
+        data=corpus.fingerprint(),
+        ranks=dist.get_world_size(),
+        stage=config.deepspeed.stage,
+        precision=config.training.precision,
+        versions=versions(),
+        git=git_state(),
+    )
 
 
 def _dry_run(config: PretrainConfig, corpus: Corpus, device: torch.device, micro_batch: int, ranks: HostGroup) -> None:
@@ -208,6 +224,7 @@ def _callbacks(
     tree: dict[str, Any],
     corpus: Corpus,
     inhibition: Inhibition,
+    identity: Identity,
     device: torch.device,
     ranks: HostGroup,
     signals: StopSignals,
@@ -217,12 +234,14 @@ def _callbacks(
     spikes = SpikeCallback(config.logging.spikes, training.batch_size)
     sinks: list[Sink] = [MetricsFile(folder.metrics), progress, spikes]
     metrics = MetricsCallback(every, sinks, _telemetry(config, device, ranks))
-    checkpoint = CheckpointCallback(folder.checkpoints, config.checkpoint.every, config.checkpoint.keep)
+    checkpoint = CheckpointCallback(folder.checkpoints, config.checkpoint, identity)
     initial = [0] if config.evaluation.enabled and config.evaluation.initial else []
     callbacks: list[Callback] = [
         RandomnessCallback(config.seed),
         InhibitionCallback(inhibition, every),
-        ExportCallback(folder.exports, corpus.tokenizer, config.checkpoint.exports + initial),
+        ExportCallback(
+            folder.exports, corpus.tokenizer, config.checkpoint.export_steps(training.steps) + initial, identity
+        ),
         progress,
         metrics,
         spikes,

@@ -12,6 +12,7 @@ import yaml
 
 from l2e.errors import UserError
 from l2e.files import write_atomically
+from l2e.training.restart_points import differences, flatten, restart_points
 
 DECISIVE = ("name", "seed", "model", "data", "inhibition", "training", "deepspeed")
 """The settings that decide the weights; a run directory never changes them."""
@@ -56,8 +57,11 @@ class RunFolder:
             if any(self.path.iterdir()):
                 raise UserError(f"{self.path} exists and is no run directory; choose another name=... or runs_dir=...")
             return
-        held, wanted = _flatten(decisive(yaml.safe_load(self.config.read_text()))), _flatten(decisive(tree))
-        other = [key for key in sorted({*held, *wanted}) if held.get(key) != wanted.get(key)]
+        there, here = decisive(yaml.safe_load(self.config.read_text())), decisive(tree)
+        held, wanted, other = flatten(there), flatten(here), differences(there, here)
+        finished = self.export(tree["training"]["steps"]).exists()
+        if other == ["deepspeed.stage"] and not finished and restart_points(self.checkpoints):
+            return  # `check_layout` knows whether one can be read
         if other:
             shown = ", ".join(f"{key} is {held.get(key)} there and {wanted.get(key)} here" for key in other[:3])
             more = f" and {len(other) - 3} more" if len(other) > 3 else ""
@@ -76,7 +80,7 @@ class RunFolder:
         """Versions, code, device, and `facts` besides."""
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"
         environment = {
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+            "versions": versions(),
             "git": git_state(),
             "device": device,
             **facts,
@@ -106,20 +110,19 @@ def git_state() -> dict[str, Any]:
         return {}
 
 
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")
-
-
 def decisive(tree: dict[str, Any]) -> dict[str, Any]:
     """The settings that decide the weights."""
     training = {key: value for key, value in tree["training"].items() if key not in INCIDENTAL}
     return {key: tree.get(key) for key in DECISIVE} | {"training": training}
 
 
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {k: v for key, value in tree.items() for k, v in _flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
+def versions() -> dict[str, str]:
+    """Of Python and the packages that matter."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")

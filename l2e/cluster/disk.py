@@ -9,9 +9,6 @@ from l2e.cluster.workload import Workload, parameters
 TOKENIZER = 49
 """Bytes of a tokenizer for each token: Pythia's tokenizer.json is 2.47 MB. Each export holds a copy."""
 
-BEGINNINGS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""Pythia's exports before the first thousand (D.6)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
@@ -40,25 +37,17 @@ class Disk:
 def disk(work: Workload) -> Disk:
     """What a run writes and fetches."""
     training, checkpoint = work.training, work.checkpoint
-    written = (training.steps - 1) // checkpoint.every if checkpoint.every else 0
+    counted = (training.steps - 1) // checkpoint.every if checkpoint.every else 0
+    written = training.steps - 1 if checkpoint.every_minutes else counted  # by the clock: nobody knows how many
     rows = training.steps * training.batch_size
     return Disk(
         restart_point=restart_point(work),
         # The new one is complete before the oldest is removed.
         restart_points=min(written, checkpoint.keep + 1),
         export=work.bytes_each * parameters(work.size) + TOKENIZER * work.size.vocab_size,
-        exports=len(export_steps(checkpoint.exports, training.steps)),
+        exports=len(checkpoint.export_steps(training.steps)),
         rows=2.0 * rows * (training.seq_length + 1) if work.data.kind == "pile" else 0.0,
     )
-
-
-def export_steps(exports: list[int] | str, steps: int) -> set[int]:
-    """The updates after which a model is exported: those asked for, and the last.
-
-    `pythia` stands for its 154: 0, 1, 2, 4 and on to 512, then every 1000.
-    """
-    asked = {*BEGINNINGS, *range(1000, steps + 1, 1000)} if exports == "pythia" else {int(step) for step in exports}
-    return {step for step in asked if step <= steps} | {steps}
 
 
 def restart_point(work: Workload) -> float:

@@ -3,12 +3,13 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerBase
 
+from l2e.manifest import write_manifest
 from l2e.models.sizes import PYTHIA, PythiaSize
 
 TINY = PythiaSize(layers=4, hidden=128, heads=4, vocab_size=768, parameters=989_952, lr=4e-3, micro_batch_size=8)
@@ -94,14 +95,25 @@ def initialise(model: nn.Module, size: PythiaSize) -> None:
             parameter.normal_(0.0, size.output_std if writes_residual else size.input_std)
 
 
-def export(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def export(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, facts: dict[str, Any] | None = None
+) -> None:
     """Write model and tokenizer so that `AutoModelForCausalLM.from_pretrained(folder)` loads them.
 
     The files appear under a temporary name first: `folder` exists only when it is complete.
+
+    Args:
+        model: GPT-NeoX, with all weights at hand.
+        tokenizer: its own.
+        folder: made, or replaced.
+        facts: what a manifest with the hash of each file says besides; None writes no manifest.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)  # type: ignore[operator]
     tokenizer.save_pretrained(temporary)
+    if facts is not None:
+        write_manifest(temporary, facts)
     if folder.exists():
         shutil.rmtree(folder)  # the new export is complete by now
     temporary.rename(folder)

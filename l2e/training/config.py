@@ -167,18 +167,30 @@ class CheckpointConfig:
     """When the run is saved."""
 
     every: int = 0
-    """Updates between restart points; 0: none."""
+    """Updates between restart points; 0 does not count updates."""
+
+    every_minutes: float = 30.0
+    """Minutes between restart points, by the clock of rank 0; 0 does not look at it."""
 
     keep: int = 2
     """Restart points that are kept."""
 
-    exports: list[int] = field(default_factory=list)
-    """Updates after which a Hugging Face model is exported besides the last; 0 is the untrained one."""
+    exports: list[int] | Literal["pythia"] = field(default_factory=list)
+    """Updates after which a Hugging Face model is exported besides the last; 0 is the untrained one. `pythia`:
+    0, 1, 2, 4 ... 512 and then every 1000."""
 
     def __post_init__(self) -> None:
         _require(self.every >= 0, "every", "at least 0", self.every)
+        _require(self.every_minutes >= 0, "every_minutes", "at least 0", self.every_minutes)
         _require(self.keep >= 1, "keep", "at least 1", self.keep)
-        _require(all(step >= 0 for step in self.exports), "exports", "steps of at least 0", self.exports)
+        steps = [] if self.exports == "pythia" else self.exports
+        _require(all(int(step) >= 0 for step in steps), "exports", "steps of at least 0", self.exports)
+
+    def export_steps(self, steps: int) -> list[int]:
+        """Updates of a run of `steps` after which a model is exported; the last is always among them."""
+        published = [0, *(1 << power for power in range(10)), *range(1000, steps, 1000)]
+        asked = published if self.exports == "pythia" else map(int, self.exports)
+        return sorted({step for step in asked if step < steps} | {steps})
 
 
 @dataclass(kw_only=True)

@@ -21,6 +21,7 @@ import deepspeed
 from l2e.errors import LostRankError, UserError
 from l2e.training.config import DeepSpeedConfig, TrainingConfig
 from l2e.training.deepspeed_settings import deepspeed_settings
+from l2e.training.engine_state import restore, restore_universal, snapshot
 from l2e.training.launch import device_index, launched
 from l2e.training.optimizer import build_optimizer
 from l2e.training.ranks import leaving_together
@@ -175,17 +176,13 @@ class Engine:
             return nullcontext()
         return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
 
-    def save(self, folder: Path) -> None:
-        """Write weights and optimizer, every rank its part."""
-        self._engine.save_checkpoint(str(folder), tag="engine", save_latest=False)
+    def snapshot(self) -> dict[str, memoryview]:
+        """Weights and optimizer as files by name, this rank's part; every rank must call it."""
+        return snapshot(self._engine)
 
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote, on the same number of ranks."""
-        path, _ = self._engine.load_checkpoint(str(folder), tag="engine")
-        if path is None:
-            raise UserError(
-                f"{folder}: DeepSpeed could not load this checkpoint; remove it to start from the one before"
-            )
+    def load(self, folder: Path, *, universal: bool = False) -> None:
+        """Read a restart point: of this number of ranks and this stage, or (`universal`) a converted one."""
+        (restore_universal if universal else restore)(self._engine, folder)
 
     def close(self) -> None:
         """Release DeepSpeed's buffers and hooks; stage 3 leaves its own linear in PyTorch's place."""

@@ -29,6 +29,7 @@ class Callback:
         after_training
         close                       # always, also after an error or a signal
 
+    before_save comes in an after_step, whenever a restart point is taken.
     Callbacks run in the order of `priority`, smallest first. `name` and the state go into checkpoints.
     """
 
@@ -50,6 +51,9 @@ class Callback:
 
     def after_step(self, trainer: Trainer) -> None:
         """After an update."""
+
+    def before_save(self, trainer: Trainer) -> None:
+        """Before a restart point is taken, on every rank."""
 
     def after_training(self, trainer: Trainer) -> None:
         """Once, after the last update."""

@@ -1,14 +1,12 @@
 """The training loop."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2e.data import StepLoader
-from l2e.errors import UserError
 from l2e.training.config import TrainingConfig
 from l2e.training.engine import Engine
 from l2e.training.events import Callback
@@ -81,26 +79,13 @@ class Trainer:
         """Targets of one update over all ranks."""
         return self.config.batch_size * self.config.seq_length
 
-    @cached_property
-    def data(self) -> dict[str, Any]:
-        """What identifies the data: a hash over files, read once."""
-        return self.loader.rows.fingerprint()
-
     def state_dict(self) -> dict[str, Any]:
-        """Step, what identifies the data, and the callbacks' states."""
+        """Step and the callbacks' states."""
         callbacks = {c.name: c.state_dict() for c in self.callbacks if c.name}
-        return {"step": self.step, "data": self.data, "callbacks": callbacks}
+        return {"step": self.step, "callbacks": callbacks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue after `state["step"]` updates.
-
-        Raises:
-            UserError: the data is not what those updates were trained on.
-        """
-        before, now = state["data"], self.data
-        other = [f"{k} was {before.get(k)} and is {now.get(k)}" for k in before | now if before.get(k) != now.get(k)]
-        if other:
-            raise UserError(f"the data has changed since the restart point of step {state['step']}: {'; '.join(other)}")
+        """Continue after `state["step"]` updates."""
         self.step = state["step"]
         for callback in self.callbacks:
             if callback.name in state["callbacks"]:

@@ -25,6 +25,7 @@ SETTINGS = [
     "data.world.known_items=16",
     "evaluation.enabled=false",
     "checkpoint.every=5",
+    "checkpoint.every_minutes=0",
     "checkpoint.exports=[6]",
 ]
 
@@ -42,9 +43,8 @@ def test_restart_points_and_exports_of_a_run(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     taps = {"method": "l2e", "weight": 0.01}
-    plan = disk(
-        workload(steps=12, batch_size=4, seq_length=256, checkpoint={"every": 5, "exports": [6]}, inhibition=taps)
-    )
+    kept = {"every": 5, "every_minutes": 0, "exports": [6]}
+    plan = disk(workload(steps=12, batch_size=4, seq_length=256, checkpoint=kept, inhibition=taps))
     run = tmp_path / "runs" / "a"
     points, exports = sorted((run / "checkpoints").iterdir()), sorted((run / "hf").iterdir())
     assert (plan.restart_points, plan.exports) == (len(points), len(exports))

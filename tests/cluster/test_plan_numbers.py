@@ -5,7 +5,7 @@ from workloads import pythia, workload
 
 from l2e.cluster.advice import problems
 from l2e.cluster.compute import compute, implied_mfu
-from l2e.cluster.disk import disk, export_steps, restart_point
+from l2e.cluster.disk import disk, restart_point
 from l2e.cluster.memory import GIB, Allowance, peak_memory, peaks
 from l2e.cluster.states import partition, partition_3, states
 from l2e.cluster.workload import embedding_parameters, parameters
@@ -121,11 +121,6 @@ def test_restart_points_hold_the_moments_of_the_taps() -> None:
     taps = {"method": "l2e", "weight": 1e-11}
     more = restart_point(pythia("pythia-70m", 8, inhibition=taps)) - restart_point(pythia("pythia-70m", 8))
     assert more == 2 * 2 * 2048 * 512 * 4
-
-
-def test_pythias_exports() -> None:
-    assert len(export_steps("pythia", 143_000)) == 154
-    assert export_steps([5, 20], 10) == {5, 10}
 
 
 def test_a_batch_that_does_not_divide() -> None:

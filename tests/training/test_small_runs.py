@@ -145,18 +145,21 @@ def test_recomputing_and_compiling_blocks_change_nothing_but_rounding(folder: Pa
 def test_a_killed_run_goes_on_from_its_restart_point(folder: Path) -> None:
     pretrain(folder, "whole", "checkpoint.every=4")
     run = folder / "runs" / "killed"
-    pretrain(folder, "killed", "checkpoint.every=4")
+    pretrain(folder, "killed", "checkpoint.every=4", "logging.wandb.mode=offline")
     # As if it had been killed after update 10: the last restart point is that of update 8.
     (run / "hf" / "step12").rename(run / "elsewhere")
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step4", "step8"]
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line)["step"] <= 10]
     (run / "metrics.jsonl").write_text("".join(kept) + '{"step": 11, "lo')
-    printed = pretrain(folder, "killed", "checkpoint.every=4")
+    printed = pretrain(folder, "killed", "checkpoint.every=4", "logging.wandb.mode=offline")
     assert "resumed after 8 updates" in printed
     assert_same_weights(weights(folder, "whole"), weights(folder, "killed"))
     for key in ("loss", "learning_rate", "inhibition/block1/threshold", "inhibition/block1/strength"):
         assert metrics(folder, "killed", key) == metrics(folder, "whole", key), key
+    records = [path.stem for path in (run / "wandb").glob("offline-run-*/run-*.wandb")]
+    assert len(records) == 2
+    assert len(set(records)) == 1, "the same wandb run goes on"
 
 
 @pytest.mark.slow

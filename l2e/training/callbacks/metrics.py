@@ -63,6 +63,10 @@ class MetricsCallback(Callback):
         if trainer.step % self.every == 0 or trainer.step == trainer.config.steps:
             self._hand_over(trainer)
 
+    def before_save(self, trainer: Trainer) -> None:
+        """A run that continues from here has no rows of the updates before."""
+        self.flush(trainer)
+
     def flush(self, trainer: Trainer) -> None:
         """Hand on what is left, before the run stops between two hand-overs; every rank must call it."""
         if self._pending:
