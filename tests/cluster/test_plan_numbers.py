@@ -112,7 +112,8 @@ def test_disk_by_hand() -> None:
     assert found.export == pytest.approx(2 * N70 + 2_467_981, rel=1e-3)  # Pythia's tokenizer.json
     assert found.restart_point == pytest.approx((2 + 12) * N70, rel=1e-5)
     assert found.run == 3 * found.restart_point + 3 * found.export
-    assert disk(pythia("pythia-70m", 8, checkpoint={"every": 0})).restart_points == 0
+    assert disk(pythia("pythia-70m", 8, checkpoint={"every": 0, "every_minutes": 0})).restart_points == 0
+    assert disk(pythia("pythia-70m", 8, checkpoint={"every": 0, "keep": 4})).restart_points == 5  # by the clock
     assert disk(workload()).rows == 0
 
 
