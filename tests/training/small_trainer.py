@@ -140,7 +140,7 @@ def build(folder: Path, options: Options, device: torch.device) -> Trainer:
     callbacks = [
         RandomnessCallback(1),
         InhibitionCallback(inhibition, 5),
-        MetricsCallback(5, [MetricsFile(folder / "metrics.jsonl")]),
+        MetricsCallback(5, [MetricsFile(folder / "metrics.jsonl")], lambda trainer, speed: {}),
         CheckpointCallback(folder / "checkpoints", config, identity(options)),
         *options.extra,
         *([Stop(options.stop_after)] if options.stop_after else []),
