@@ -35,6 +35,8 @@ def test_every_export_and_restart_point_has_a_manifest(folder: Path) -> None:
     assert sorted(path.name for path in (run / "hf").iterdir()) == ["step12", "step8"]
     config = yaml.safe_load((run / "config.yaml").read_text())
     keys = ("name", "seed", "model", "data", "inhibition", "training", "deepspeed")
+    for key in ("non_finite", "max_skips", "timeout_minutes", "dry_run"):  # may change from start to start
+        del config["training"][key]
     for kind, path in (("export", run / "hf" / "step8"), ("restart point", run / "checkpoints" / "step8")):
         manifest = verify(path)
         assert (manifest["kind"], manifest["step"], manifest["precision"]) == (kind, 8, "bf16")

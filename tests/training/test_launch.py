@@ -116,7 +116,7 @@ def test_start_takes_that_gpu(monkeypatch: pytest.MonkeyPatch, visible: int, ind
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(engine.dist, "is_initialized", lambda: False)
-    monkeypatch.setattr(engine.dist, "init_process_group", lambda backend: taken.append(backend))
+    monkeypatch.setattr(engine.dist, "init_process_group", lambda backend, **_: taken.append(backend))
     monkeypatch.setattr(engine.deepspeed, "init_distributed", lambda **_: None)
     assert engine.start_processes() == torch.device("cuda", index)
     assert taken == [torch.device("cuda", index), "nccl"]
