@@ -54,7 +54,7 @@ checks: $(SETUP)  ## Lint, formatting, types, layering, shell scripts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/shellcheck .ci/run scripts/*.sh
+	$(VENV)/bin/shellcheck -x .ci/run scripts/*.sh slurm/*.sh slurm/*.sbatch
 
 format: $(SETUP)  ## Put imports and layout right
 	$(VENV)/bin/ruff check --fix .

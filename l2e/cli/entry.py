@@ -8,7 +8,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,50 @@ def main(config_name: str, target: str) -> None:
 
 
 def _call(target: str, config: DictConfig) -> None:
-    for key in _missing(OmegaConf.to_container(config, resolve=False)):
-        raise UserError(f"{key}: a value is required, give {key}=... on the command line")
-    tree: Any = OmegaConf.to_container(config, resolve=True)
+    tree = _resolved(config)
     if tree.get("offline"):
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     module, function = target.split(":")
     getattr(importlib.import_module(module), function)(
         tree, [given.lstrip("+") for given in HydraConfig.get().overrides.task]
     )
+
+
+def _resolved(config: DictConfig) -> Any:
+    for key in _missing(OmegaConf.to_container(config, resolve=False)):
+        raise UserError(f"{key}: a value is required, give {key}=... on the command line")
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def compose(config_name: str, overrides: list[str]) -> dict[str, Any]:
+    """The resolved settings that a script would get, without running it.
+
+    Raises:
+        UserError: what cannot be composed, in one line.
+    """
+    return _one_line_errors(lambda: _resolved(_composed(config_name, overrides)))
+
+
+def swept(config_name: str, overrides: list[str]) -> dict[str, str]:
+    """What --multirun would vary by the configuration itself (hydra.sweeper.params), as key and values.
+
+    Raises:
+        UserError: what cannot be composed, in one line.
+    """
+    config = _one_line_errors(lambda: _composed(config_name, overrides, return_hydra_config=True))
+    return dict(config.hydra.sweeper.params or {})
+
+
+def _composed(config_name: str, overrides: list[str], **how: bool) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(config_name, [_allow_any_setting(override) for override in overrides], **how)
+
+
+def _one_line_errors(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_one_line(error)) from None
 
 
 def _missing(tree: Any, where: str = "") -> Iterator[str]:

@@ -4,21 +4,22 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from transformers import AutoModelForCausalLM, GPTNeoXForCausalLM
+from transformers import GPTNeoXForCausalLM
 
 import l2e
+from l2e.cli.evaluate import evaluate_exports
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.offline import require_all_here
 from l2e.cli.pretrain_config import PretrainConfig
+from l2e.cli.run_data import check_items, open_data
 from l2e.cli.run_folder import RunFolder, decisive, git_state, versions
-from l2e.data import Corpus, StepLoader, open_corpus
+from l2e.data import Corpus, StepLoader
 from l2e.errors import UserError
-from l2e.evaluation import EvaluationConfig, check_evaluation_data, evaluate
+from l2e.evaluation import check_evaluation_data
 from l2e.inhibition import Inhibition
 from l2e.models import build_pythia, pythia_size
 from l2e.models.flops import flops_per_token
@@ -59,7 +60,7 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     config = build_settings(PretrainConfig, tree)
     tree = asdict(config)  # with every default, for the record
     folder = RunFolder(config.runs_dir, config.name)
-    micro_batch = _check(config, folder, tree)
+    micro_batch = check(config, folder, tree)
     start_logging()
     quieten_libraries()
     if config.training.threads:
@@ -67,25 +68,26 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     wait = timedelta(minutes=config.training.timeout_minutes)
     with StopSignals() as signals:
         with process_group(wait) as device:
-            corpus = _main_rank_first(lambda: _open_data(config))
+            corpus = _main_rank_first(lambda: open_data(config))
             ranks = HostGroup(wait)
             stop_if_signalled(signals, ranks, "before the first update")
             if config.training.dry_run:
                 return _dry_run(config, corpus, device, micro_batch, ranks)
             if dist.get_rank() == 0:
-                _check_items(config, corpus)
+                check_items(config, corpus)
                 folder.open(tree, overrides)
                 start_logging(folder.log)
             _train(config, folder, tree, corpus, device, micro_batch, ranks, signals)
             main = dist.get_rank() == 0
         if main:  # on its own now: the other ranks are free to end
             with signals.interrupting():
-                _evaluate(config, folder, corpus, device)
+                if config.evaluation.enabled and not config.evaluation.separate:
+                    evaluate_exports(config, folder, corpus, device)
                 report = write_report([folder.path], folder.path)
             log.info("report: %s", report)
 
 
-def _check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> int:
+def check(config: PretrainConfig, folder: RunFolder, tree: dict[str, Any]) -> int:
     """All that can be refused before anything is loaded; returns the micro-batch size."""
     try:
         micro_batch = config.training.micro_batch(launched().ranks)
@@ -107,23 +109,6 @@ def _done(config: PretrainConfig, folder: RunFolder) -> int:
     if folder.export(config.training.steps).exists():
         return config.training.steps
     return max((point.step for point in restart_points(folder.checkpoints)), default=0)
-
-
-def _open_data(config: PretrainConfig) -> Corpus:
-    corpus = open_corpus(
-        config.data,
-        seq_length=config.training.seq_length,
-        vocab_size=config.vocab_size,
-        cache_dir=Path(config.cache_dir),
-        offline=config.offline,
-    )
-    needed, rows = config.training.steps * config.training.batch_size, corpus.rows
-    if rows is not None and needed > rows:
-        raise UserError(
-            f"training.steps: {config.training.steps} updates of {config.training.batch_size} take {needed:,} rows; "
-            f"{config.data.name} has {rows:,}, which is {rows // config.training.batch_size:,} updates"
-        )
-    return corpus
 
 
 def _train(
@@ -284,33 +269,6 @@ def _announce(config: PretrainConfig, corpus: Corpus, trainer: Trainer) -> None:
     )
     if trainer.step:
         log.info("resumed after %d updates", trainer.step)
-
-
-def _evaluate(config: PretrainConfig, folder: RunFolder, corpus: Corpus, device: torch.device) -> None:
-    """Evaluate the exports that the settings ask for and that have no results yet."""
-    if not config.evaluation.enabled:
-        return
-    settings = _with_items(config.evaluation, corpus)
-    for step in [0, config.training.steps] if config.evaluation.initial else [config.training.steps]:
-        output = folder.evaluation(step)
-        if (output / "summary.json").exists():
-            continue
-        log.info("evaluating step %d on %s", step, ", ".join(settings.tasks))
-        model = AutoModelForCausalLM.from_pretrained(folder.export(step)).to(device)
-        evaluate(model, corpus.tokenizer, settings, output, max_length=config.model.max_length)
-
-
-def _check_items(config: PretrainConfig, corpus: Corpus) -> None:
-    """Refuse unusable items of the data, or unknown tasks, before training; `_check` has seen a data_dir."""
-    if config.evaluation.enabled and config.evaluation.data_dir is None:
-        check_evaluation_data(_with_items(config.evaluation, corpus))
-
-
-def _with_items(evaluation: EvaluationConfig, corpus: Corpus) -> EvaluationConfig:
-    """The settings with the folder of items that came with the data, where it holds the tasks."""
-    if evaluation.data_dir or not corpus.items or not all((corpus.items / task).is_dir() for task in evaluation.tasks):
-        return evaluation
-    return replace(evaluation, data_dir=str(corpus.items))
 
 
 T = TypeVar("T")

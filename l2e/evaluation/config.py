@@ -28,6 +28,9 @@ class EvaluationConfig:
     initial: bool = False
     """Evaluate the untrained model too. The pipeline looks at this; the stage itself does not."""
 
+    separate: bool = False
+    """Leave it to another job (slurm/evaluate.sbatch); training exports what that one needs. For the pipeline, too."""
+
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""
         if not self.tasks or not all(name.strip() for name in self.tasks):

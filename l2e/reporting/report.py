@@ -15,11 +15,14 @@ from l2e.reporting.runs import RunRecord, load_run
 from l2e.reporting.study_contents import gather_study
 
 
-def write_report(run_dirs: Sequence[Path], output_dir: Path, table: int | None = None) -> Path:
+def write_report(
+    run_dirs: Sequence[Path], output_dir: Path, table: int | None = None, notes: Sequence[str] = ()
+) -> Path:
     """Write report.md, report.html and figures/ about these runs into `output_dir`.
 
     The same runs give the same bytes. Among several runs the first that inhibits nothing is the baseline. With
     `table`, that table of L2E stands first, its rows filled from these runs, and lies beside the pages as LaTeX.
+    `notes` stand before the warnings about the files.
 
     Returns:
         The path of report.html.
@@ -40,6 +43,7 @@ def write_report(run_dirs: Sequence[Path], output_dir: Path, table: int | None =
     else:
         contents, filled = gather_study(runs, table)
         write_atomically(output_dir / f"table{table}.tex", latex_table(filled, f"tab:l2e-{table}").encode())
+    contents.warnings[:0] = notes
     for picture in contents.pictures:
         save(picture, output_dir / "figures")
     write_atomically(output_dir / "report.md", markdown_page(contents).encode())

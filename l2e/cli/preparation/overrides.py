@@ -81,7 +81,9 @@ def quoted(value: Any) -> str:
     text = str(value)
     if _PLAIN.fullmatch(text):
         return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # A backslash stands for itself, unless it is before a quotation mark, with others or alone.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"
 
 
 def _evaluation(evaluation: EvaluationConfig, place: Path, manifest: Manifest) -> list[str]:
