@@ -41,6 +41,11 @@ class RunFolder:
         """Where the export after `step` updates lies."""
         return self.exports / f"step{step}"
 
+    def exported(self) -> list[int]:
+        """Updates after which there is an export, first to last."""
+        names = [path.name.removeprefix("step") for path in self.exports.glob("step*")]
+        return sorted(int(name) for name in names if name.isdecimal())
+
     def evaluation(self, step: int) -> Path:
         """Where its evaluation lies."""
         return self.path / "eval" / f"step{step}"
