@@ -33,8 +33,10 @@ SCALED = {
     "experiment=pile_sample": REAL,
     "deepspeed=zero1": [*SHORT, "name=two"],
     "scripts/report.py": [],
-    "scripts/prepare.py": ["data.row_length=33", "seq_length=32", "batch_size=4", "step=1"],
-    "data=pile_deduped": [
+    "scripts/plan.py": [],
+    "show=rows": ["data.row_length=33", "seq_length=32", "batch_size=4", "step=1"],
+    "fetch=all": ["data.row_length=33", "seq_length=32", "batch_size=4", "steps=2", "evaluation.data_dir=DATA/eval"],
+    "experiment=table1": [
         "data.row_length=33",
         "training.seq_length=32",
         "training.steps=1",
@@ -43,7 +45,7 @@ SCALED = {
         "evaluation.enabled=false",
         "inhibition.reduction=sum",
     ],
-    "scripts/evaluate.py": ["evaluation.limit=2", "evaluation.num_fewshot=0"],
+    "scripts/evaluate.py": ["evaluation.limit=2", "evaluation.num_fewshot=0", "evaluation.tasks=[sciq]"],
     "scripts/pretrain.py": SHORT,
 }
 
@@ -63,20 +65,21 @@ def test_the_make_targets_exist() -> None:
 @pytest.mark.slow
 def test_every_script_command(tmp_path: Path, real_data: Path) -> None:
     commands = [command for command in readme_commands() if not command.startswith("make")]
-    assert len(commands) == 9
+    assert len(commands) == 12
     pile = tmp_path / "pile"
     pile.mkdir()
     np.arange(33 * 20, dtype="<u2").tofile(pile / "document-00000-of-00000.bin")
     for command in commands:
         words = shlex.split(command.replace("DATA", str(real_data)).replace("PILE", str(pile)), comments=True)
-        added = next(extra for word, extra in SCALED.items() if any(word in w for w in words))
+        chosen = next(extra for word, extra in SCALED.items() if any(word in w for w in words))
+        added = [word.replace("DATA", str(real_data)) for word in chosen]
         if "scripts/report.py" in words:
             # The README's a and b stand for any two runs.
             runs = sorted(path for path in (tmp_path / "runs").iterdir() if (path / "hf").exists())[:2]
             words = [word.replace("runs/a,runs/b", ",".join(str(run) for run in runs)) for word in words]
         if "scripts/evaluate.py" in words:
-            export = next((tmp_path / "runs").glob("pythia-14m-*/hf/step2"))
-            words = [f"path={export}" if word.startswith("path=") else word for word in words]
+            run = next((tmp_path / "runs").glob("pythia-14m-*"))
+            words = [f"path={run}" if word.startswith("path=") else word for word in words]
         program = str(Path(sys.executable).parent / Path(words[0]).name)
         script = words.index(next(word for word in words if word.startswith("scripts/")))
         words[script] = str(ROOT / words[script])
