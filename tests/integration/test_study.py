@@ -60,10 +60,7 @@ def test_the_grid_of_a_table_ends_in_that_table(tmp_path: Path) -> None:
         )
         for shots in (0, 5):
             for column, task in TASKS.items():
-                found = [
-                    np.mean([item["acc"] for item in items(tmp_path / "runs", method, seed, shots, task)])
-                    for seed in (1, 2)
-                ]
+                found = [accuracy(tmp_path / "runs", method, seed, shots, task) for seed in (1, 2)]
                 printed = [float(text) for text in re.findall(r"\d\.\d+", cells[f"{column} {shots}-shot"])]
                 assert printed == pytest.approx([np.mean(found), np.std(found, ddof=1)], abs=5.1e-5)
     assert "no run of Pythia of this size" in (tmp_path / "out" / "report.md").read_text()
