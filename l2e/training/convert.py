@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepspeed.checkpoint import ds_to_universal
 
 from l2e.errors import UserError
 from l2e.files import flush_to_disk
 from l2e.manifest import DamagedError, verify, write_manifest
+from l2e.training.deepspeed_import import ds_to_universal
 from l2e.training.engine_state import TAG
 from l2e.training.restart_points import TRAINER_FILE, UNIVERSAL, RestartPoint, verified
 

@@ -14,12 +14,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it had to guess
-import deepspeed
-
 from l2e.errors import LostRankError, UserError
 from l2e.training.config import DeepSpeedConfig, TrainingConfig
+from l2e.training.deepspeed_import import deepspeed
 from l2e.training.deepspeed_settings import deepspeed_settings
 from l2e.training.engine_state import restore, restore_universal, snapshot
 from l2e.training.launch import device_index, launched

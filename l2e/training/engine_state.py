@@ -4,12 +4,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
-from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from torch import nn
 
 from l2e.errors import UserError
+from l2e.training.deepspeed_import import TorchCheckpointEngine, deepspeed
 
 TAG = "engine"
 """Folder of DeepSpeed's files within a restart point."""
