@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
 # Two OpenMP threads collapse on busy cores, and the suite runs on two of them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -32,3 +34,11 @@ def real_data() -> Path:
     if not (folder / "tokenizer" / "tokenizer.json").exists():
         pytest.skip(f"no real data in {folder} (set L2E_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def leave_no_launch() -> Iterator[None]:
+    """A run in this process sets LOCAL_RANK, which DeepSpeed reads; accelerate would take it for a launch of many."""
+    yield
+    for key in LAUNCHERS:
+        os.environ.pop(key, None)

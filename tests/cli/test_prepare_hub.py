@@ -150,7 +150,7 @@ def check(prepared: Prepared, tmp_path: Path, *changes: str) -> None:
         pretrain.PretrainConfig,
         pretrain_tree([*prepared.overrides, f"runs_dir={tmp_path / 'runs'}", "inhibition=none", *changes]),
     )
-    pretrain._check(config, pretrain.RunFolder(config.runs_dir, config.name), {})
+    pretrain.check(config, pretrain.RunFolder(config.runs_dir, config.name), {})
 
 
 def test_a_run_with_the_printed_overrides_finds_all(prepared: Prepared, tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def check(tmp_path: Path, options: dict[str, Any], kills: int) -> None:
     assert torch.equal(ours["mean"], theirs["mean"])
 
 
+@pytest.mark.slow
 def test_two_kills_of_two_processes_change_nothing(tmp_path: Path) -> None:
     check(tmp_path, {"steps": 24, "every": 1}, 2)
 

@@ -26,6 +26,7 @@ def mixed_run(folder: Path, weight: float = 3, expect: int = 0) -> str:
     return pretrain(folder, "mixed", *overrides, "checkpoint.every=4", expect=expect)
 
 
+@pytest.mark.slow
 def test_a_run_ends_and_resumes_and_refuses_other_weights(folder: Path) -> None:
     mixed_run(folder)
     run = folder / "runs" / "mixed"

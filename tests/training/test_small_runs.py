@@ -142,6 +142,7 @@ def test_recomputing_and_compiling_blocks_change_nothing_but_rounding(folder: Pa
     assert list(metrics(folder, setting, "loss").values()) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_restart_point(folder: Path) -> None:
     pretrain(folder, "whole", "checkpoint.every=4")
     run = folder / "runs" / "killed"
