@@ -113,6 +113,7 @@ class Engine:
         self.applied = True
         self.precision = training.precision
         self._linear = F.linear
+        os.environ.setdefault("LOCAL_RANK", str(launched().local_rank))  # DeepSpeed asks for it at every start
         self._engine, self.optimizer, _, _ = deepspeed.initialize(
             model=self.model,
             optimizer=build_optimizer(self.model, training),

@@ -154,7 +154,7 @@ def test_data(damage, message: str, tmp_path: Path, real_data: Path) -> None:
     [
         ("report", ["runs=[/nowhere]", "output=/tmp/x"], "/nowhere: no such run directory"),
         ("report", ["output=/tmp/x"], "runs: a value is required"),
-        ("evaluate", ["path=/nowhere", "output=/tmp/x"], "/nowhere holds no model"),
+        ("evaluate", ["path=/nowhere", "output=/tmp/x"], "there is no folder /nowhere"),
     ],
 )
 def test_other_scripts(
