@@ -155,3 +155,10 @@ def test_what_does_not_fit_and_what_would_help() -> None:
 def test_a_gpu_without_bf16() -> None:
     (found,) = problems(pythia("pythia-70m", 8, precision="bf16"), 1000, bf16=False)
     assert "take fp16" in found
+
+
+def test_what_would_not_help_is_not_proposed() -> None:
+    """The logits are most of it; another stage divides what is 2% of the peak."""
+    (found,) = problems(pythia("pythia-410m", 8), 20)
+    assert "training.micro_batch_size=8 needs" in found
+    assert "deepspeed=" not in found
