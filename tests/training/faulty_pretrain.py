@@ -58,7 +58,11 @@ def _signal_in(owner: Any, name: str) -> None:
 if __name__ == "__main__":
     faults = json.loads(os.environ["FAULT"])
     _with_faults([fault for fault in faults if "event" in fault])
-    places = {"set-up": (pretrain, "_open_data"), "save": (CheckpointCallback, "save"), "eval": (pretrain, "evaluate")}
+    places = {
+        "set-up": (pretrain, "open_data"),
+        "save": (CheckpointCallback, "save"),
+        "eval": (pretrain, "evaluate_exports"),
+    }
     for fault in faults:
         if "within" in fault:
             _signal_in(*places[fault["within"]])
