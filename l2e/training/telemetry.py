@@ -1,6 +1,7 @@
 """How fast a run is, what it needs, and how far through its data it is."""
 
 import resource
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -84,6 +85,15 @@ def memory(device: torch.device, ranks: HostGroup) -> dict[str, float]:
             "memory_reserved_gib": torch.cuda.max_memory_reserved(device) / GIB,
         }
     else:
-        # Linux counts in KiB.
-        peaks = {"memory_resident_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB}
+        peaks = {"memory_resident_gib": _most_resident() / GIB}
     return dict(zip(peaks, ranks.largest(list(peaks.values())), strict=True))
+
+
+def _most_resident() -> int:
+    """Bytes that this process held at most."""
+    try:
+        # Not ru_maxrss, which begins with what the process held that started this one.
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -19,7 +19,7 @@ CASES: dict[str, dict[str, Any]] = {
     f"zero{stage}-{precision}": {"stage": stage, "precision": precision, "model": "tiny"}
     for stage in (0, 1, 2, 3)
     for precision in ("fp32", "bf16", "fp16")
-    if (stage, precision) != (0, "bf16")
+    if stage > 0 or precision == "fp32"  # half precision is refused without ZeRO
 }
 PROCESSES = (1, pytest.param(2, marks=pytest.mark.slow))
 
