@@ -28,6 +28,7 @@ import numpy.typing as npt
 from l2e.data.megatron_files import MegatronFile
 from l2e.data.rows import sha256_of_ends
 from l2e.errors import UserError
+from l2e.files import sha256_of
 
 log = logging.getLogger("l2e.data")
 
@@ -171,7 +172,7 @@ def _store(order: DocumentOrder, folder: Path, key: dict[str, Any]) -> None:
     try:
         for name in _ARRAYS:
             np.save(temporary / f"{name}.npy", getattr(order, name))
-        hashes = {name: _hash_file(temporary / f"{name}.npy") for name in _ARRAYS}
+        hashes = {name: sha256_of(temporary / f"{name}.npy") for name in _ARRAYS}
         (temporary / "order.json").write_text(json.dumps({"key": key, "sha256": hashes}))
         for name in (*(f"{name}.npy" for name in _ARRAYS), "order.json"):
             (temporary / name).replace(folder / name)
@@ -184,17 +185,12 @@ def _is_whole(folder: Path, key: dict[str, Any]) -> bool:
         return False
     try:
         index = json.loads((folder / "order.json").read_text())
-        whole = index == {"key": key, "sha256": {name: _hash_file(folder / f"{name}.npy") for name in _ARRAYS}}
+        whole = index == {"key": key, "sha256": {name: sha256_of(folder / f"{name}.npy") for name in _ARRAYS}}
     except (OSError, ValueError):
         whole = False
     if not whole:
         log.warning("%s: the cached training order is damaged and is built anew", folder)
     return whole
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DocumentRows:

@@ -22,12 +22,6 @@ def published_sha256(location: str, file: RemoteFile) -> str | None:
     return tag if location.startswith("hf://") and re.fullmatch(r"[0-9a-f]{64}", tag) else None
 
 
-def sha256_of(path: Path) -> str:
-    """Hash of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def part_of(target: Path, file: RemoteFile) -> Path:
     """Where the bytes of an unfinished fetch lie; other content on the server has another."""
     known = hashlib.sha256(f"{file.url} {file.size} {file.etag}".encode()).hexdigest()[:16]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
+from l2e.reporting.effects import mcnemar
 from l2e.reporting.results import Column, ResultRow, find_baseline, result_rows
 from l2e.reporting.runs import RunRecord
 
@@ -85,5 +85,5 @@ def _comparison(run: RunRecord, baseline: RunRecord, column: Column, change: np.
         error=float(change.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
         gained=gained,
         lost=lost,
-        p_value=float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
+        p_value=mcnemar(gained, lost),
     )

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from l2e.reporting.cells import decimals
-from l2e.reporting.paper_table import LEVEL, Judged
+from l2e.reporting.paired import LEVEL
+from l2e.reporting.paper_table import Judged
 from l2e.reporting.published import PublishedTable
 from l2e.reporting.study import BASELINE, Group
 

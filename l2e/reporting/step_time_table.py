@@ -28,8 +28,7 @@ def step_time_table(runs: Sequence[RunRecord]) -> tuple[Table, list[str]]:
             notes.append(f"{run.label} logged no speed.")
         else:
             ours[group.scale, group.setting] = milliseconds, run
-    scales += [scale for scale, _ in ours if scale not in scales]
-    scales = list(dict.fromkeys(scales))
+    scales = list(dict.fromkeys([*scales, *(scale for scale, _ in ours)]))
     rows = []
     for line in entry["rows"]:
         rows.append([line["setting"], "paper", *_paper_cells(line, scales)])

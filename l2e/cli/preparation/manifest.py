@@ -8,9 +8,8 @@ from pathlib import Path
 
 from l2e.data.shards import PileShards
 from l2e.data.stored_rows import blocks_of, bytes_of, damaged_blocks
-from l2e.data.whole_files import sha256_of
 from l2e.errors import UserError
-from l2e.files import write_atomically
+from l2e.files import sha256_of, write_atomically
 
 _NAME = "manifest.json"
 _SMALL = 64 << 20  # bytes up to which a file is hashed whenever it is looked at
