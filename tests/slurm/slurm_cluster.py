@@ -114,7 +114,8 @@ class SlurmCluster:
         """As if the power went: slurmd, its step daemons and everything that runs there die at once."""
         self._daemons.pop(node).kill()
         tasks = [pid for pid, environ in self._processes() if f"SLURMD_NODENAME={node}".encode() in environ]
-        for pid in {*tasks, *(parent for parent in map(_parent, tasks) if _is_step_daemon(parent))}:
+        # The step daemons first: one that outlives its task tells the controller that the job has failed.
+        for pid in [*(parent for parent in map(_parent, tasks) if _is_step_daemon(parent)), *tasks]:
             _kill(pid)
 
     def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:

@@ -94,7 +94,8 @@ class Jobs:
 
     def completed(self, job: str) -> dict[str, str]:
         """Wait for the job's good end; what SLURM says of it."""
-        assert self.finish(job) == "COMPLETED", self.log(job)
+        state = self.finish(job)
+        assert state == "COMPLETED", f"job {job} is {state}\n{self.log(job)}"
         return self.cluster.job(job)
 
     def log(self, job: str) -> str:
