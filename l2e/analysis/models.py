@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from l2e.analysis.activation_settings import ActivationSettings
+from l2e.analysis.activations import collected
 from l2e.analysis.features import TextFeatures
 from l2e.analysis.subjects import Activations
 from l2e.errors import UserError
@@ -27,6 +28,11 @@ class ModelSubject:
         settings: which of its values.
         store: folder of all stored activations.
         device: of the model.
+
+    Attributes:
+        name, folder: as given.
+        config: of the model.
+        parameters: embeddings included.
 
     Raises:
         UserError: no GPT-NeoX model, or fp16 where the device has none.
@@ -48,18 +54,18 @@ class ModelSubject:
         self._store = store
         self._device = device
         self.config = _neox_config(folder)
+        with torch.device("meta"):
+            self.parameters: int = AutoModelForCausalLM.from_config(self.config).num_parameters()
         if settings.precision == "fp16" and device.type == "cpu":
             raise UserError("activations.precision: fp16 needs a GPU; on a CPU take fp32 or bf16")
 
-    @cached_property
-    def parameters(self) -> int:
-        """Embeddings included, as in the names of Pythia's sizes (v0 of them, and the table of pythia.md D.6)."""
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(self.config).num_parameters()
-
     def activations(self) -> Activations:
-        """Collected on the first call, then read from disk."""
-        raise NotImplementedError
+        """Collected on the first call, then read from disk; within a process group every rank must make that call."""
+        return self._activations
+
+    @cached_property
+    def _activations(self) -> Activations:
+        return collected(self.name, self.folder, self.config, self.load, self._features, self._settings, self._store)
 
     def load(self) -> nn.Module:
         """The GPTNeoXForCausalLM, in evaluation mode, on the device of the analysis."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from l2e.analysis.features import TextFeatures
 from l2e.reporting.cells import MISSING, Table
-from l2e.reporting.drawing import COLOURS, new_figure, plain, style
+from l2e.reporting.drawing import COLOURS, legend_above, new_figure, plain, style
 from l2e.reporting.pictures import Picture, finish
 
 PUBLISHED = {
@@ -95,7 +95,7 @@ def lengths_figure(settings: StatisticsSettings, feature_sets: Sequence[TextFeat
                 rows += [(features.name, name, *span) for span in spans]
         axes.set_xlabel("valid positions of a sequence")
         axes.set_ylabel("share of sequences")
-        axes.legend(loc="upper left")
+        legend_above(axes, 2)
         return finish(
             figure,
             "valid-lengths",
