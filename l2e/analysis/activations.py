@@ -92,7 +92,8 @@ def collected(
     _told_by_first(files.prepare)
     left = files.rows_left()
     if len(left) < len(features.tokens):
-        log.info("%s: %s of %s sequences are there already", name, len(features.tokens) - len(left), len(left))
+        there = len(features.tokens) - len(left)
+        log.info("%s: %s of %s sequences are there already", name, f"{there:,}", f"{len(features.tokens):,}")
     rows = share_of(left, features.ends, files.page_rows, *_rank())
     if len(rows):
         progress = _Progress(name, features.name, rows, features)
