@@ -17,7 +17,7 @@ class ActivationsBenchmarkConfig:
     model: str = "pythia-14m"
     """One of the Pythia sizes, or `tiny`."""
 
-    sequences: int = 64
+    sequences: int = 16
     """Of random tokens; the published Natural Language has 28,084."""
 
     window: int = 512
@@ -26,7 +26,7 @@ class ActivationsBenchmarkConfig:
     shortest: int = 256
     """Tokens of the shortest; lengths are drawn evenly from there to the window."""
 
-    rounds: int = 7
+    rounds: int = 5
     """Timings of each."""
 
     naive: bool = True
