@@ -35,6 +35,7 @@ class Request:
         self.runs = list(runs)
         self._open_feature_sets = open_feature_sets
         self._open_subjects = open_subjects
+        self._opened: dict[str, list[Subject]] = {}
 
     @cached_property
     def feature_sets(self) -> list[TextFeatures]:
@@ -43,11 +44,17 @@ class Request:
 
     @property
     def features(self) -> TextFeatures:
-        """The one that a kind is called with which is called for each."""
+        """The only one, of a kind that is called for each."""
         (features,) = self.feature_sets
         return features
 
-    @cached_property
+    @property
     def subjects(self) -> list[Subject]:
-        """The models, in the order in which they were named, on `features`."""
-        return self._open_subjects(self.features)
+        """The models, in the order in which they were named, asked about `features`."""
+        return self.subjects_on(self.features)
+
+    def subjects_on(self, features: TextFeatures) -> list[Subject]:
+        """The same about one of `feature_sets`; the same objects in every call."""
+        if features.name not in self._opened:
+            self._opened[features.name] = self._open_subjects(features)
+        return self._opened[features.name]

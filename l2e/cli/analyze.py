@@ -65,8 +65,7 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
         requests = Material(config, sets, models, device).requests(settings, kind.each and _reads_texts(kind))
         if kind.needs == "activations":
             for request in requests.values():
-                for subject in request.subjects:
-                    subject.activations()
+                _collect(request)
     if launched().rank == 0:
         names = [model.name for model in models]
         for texts, request in requests.items():
@@ -85,6 +84,12 @@ def choose(analysis: dict[str, Any]) -> tuple[str, Kind, Any]:
     if name not in KINDS:
         raise UserError(f"analysis: {name!r} is no kind of analysis; there are {', '.join(KINDS)}")
     return name, KINDS[name], build_settings(KINDS[name].settings, given, "analysis")
+
+
+def _collect(request: Request) -> None:
+    for features in request.feature_sets:
+        for subject in request.subjects_on(features):
+            subject.activations()
 
 
 def _reads_texts(kind: Kind) -> bool:

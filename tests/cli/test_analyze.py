@@ -179,6 +179,21 @@ def test_activations_are_there_before_it_draws_and_kept(
         analyse(f"models={run_folder}", *WORLD_OVERRIDES, "analysis.kind=mine", "activations.aggregation=max")
     assert calls == ["collect", "draw", "draw"]
 
+    def all_together(request: Any) -> list[Any]:
+        calls.append("all")
+        sets = request.feature_sets
+        assert request.subjects_on(sets[0])[0] is request.subjects_on(sets[0])[0]
+        for features in sets:
+            assert request.subjects_on(features)[0].activations().values(0).shape == (len(features.tokens), 512)
+        return []
+
+    register(monkeypatch, all_together, each=False)
+    second = ["+features.second={kind: builtin, per_label: 3}"]
+    second += [given.replace("builtin.world", "second.world") for given in WORLD_OVERRIDES]
+    calls.clear()
+    analyse(f"models={run_folder}", *WORLD_OVERRIDES, *second, "analysis.kind=mine", "activations.aggregation=max")
+    assert calls == ["collect", "all"]
+
 
 def test_once_for_each_set_or_once_for_all(analyse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = ["+features.second={kind: builtin, per_label: 3}", *WORLD_OVERRIDES]

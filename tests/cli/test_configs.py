@@ -132,7 +132,8 @@ def test_other_scripts() -> None:
     prepare = build_settings(PrepareConfig, tree("prepare", "show=rows"))
     assert (prepare.data.kind, prepare.batch_size, prepare.seq_length) == ("pile", 1024, 2048)
     build_settings(EvaluateConfig, tree("evaluate", "path=a", "output=b"))
-    build_settings(BenchmarkConfig, tree("benchmark", "benchmark=overhead"))
+    for benchmark in ("activations", "data", "overhead"):
+        assert build_settings(BenchmarkConfig, tree("benchmark", f"benchmark={benchmark}")).benchmark.kind == benchmark
 
 
 def test_the_name_comes_from_the_settings() -> None:
