@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from l2e.data.builtin import write_world
+from l2e.data.builtin import WorldSettings, write_world
 from l2e.data.config import BuiltinDataConfig, DataConfig, DocumentDataConfig, PileDataConfig, TextDataConfig
 from l2e.data.document_order import DocumentRows
 from l2e.data.megatron_files import MegatronFile
@@ -75,11 +75,17 @@ def open_corpus(
 
 def _open_world(config: BuiltinDataConfig, seq_length: int, vocab_size: int, cache_dir: Path) -> Corpus:
     """The built-in world is written as real data would be, and then read the same way."""
-    key = hashlib.sha256(json.dumps(asdict(config.world), sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache_dir / "worlds" / key
-    write_world(folder, config.world)
+    folder = world_folder(config.world, cache_dir)
     text = TextDataConfig(kind="text", path=str(folder), seed=config.seed)
     return _open_text(text, seq_length, vocab_size, cache_dir, items=folder / "eval")
+
+
+def world_folder(world: WorldSettings, cache_dir: Path) -> Path:
+    """Where the world of these settings stands; it is written there on first use."""
+    key = hashlib.sha256(json.dumps(asdict(world), sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_dir / "worlds" / key
+    write_world(folder, world)
+    return folder
 
 
 def _open_text(

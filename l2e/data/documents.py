@@ -56,10 +56,22 @@ def read_documents(
     return _fields(path, field, reading)
 
 
-def checked_text(text: Any, where: str, field: str) -> str:
-    """The text, if it is a string that UTF-8 can hold; else a UserError that says where."""
+def read_objects(path: Path, reading: Reading | None = None) -> Iterator[tuple[str, Any]]:
+    """What each line of JSON that is not blank holds, after where it stands.
+
+    Raises:
+        UserError: a damaged or truncated file, or a line that is no JSON; the message names file and line.
+    """
+    for number, line in enumerate(_lines(path, reading or Reading()), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _parsed(line, where)
+
+
+def checked_text(text: Any, where: str, field: str, key: str = "data.text_field") -> str:
+    """The text, if it is a string that UTF-8 can hold; else a UserError that says where, and which setting it is."""
     if not isinstance(text, str):
-        raise UserError(f'{where}: no string under "{field}"; data.text_field names the field that holds the text')
+        raise UserError(f'{where}: no string under "{field}"; {key} names the field that holds the text')
     try:
         return text if text.isascii() or text.encode() else ""
     except UnicodeEncodeError as error:
@@ -67,18 +79,16 @@ def checked_text(text: Any, where: str, field: str) -> str:
 
 
 def _fields(path: Path, field: str, reading: Reading) -> Iterator[str]:
-    for number, line in enumerate(_lines(path, reading), start=1):
-        if line.strip():
-            yield _field_of(line, field, f"{path}, line {number}")
+    for where, row in read_objects(path, reading):
+        yield checked_text(row.get(field) if isinstance(row, dict) else None, where, field)
 
 
-def _field_of(line: str, field: str, where: str) -> str:
+def _parsed(line: str, where: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except ValueError as error:
         reason = getattr(error, "msg", error)
         raise UserError(f"{where}: not JSON ({reason}); repair or remove the line") from None
-    return checked_text(row.get(field) if isinstance(row, dict) else None, where, field)
 
 
 def _lines(path: Path, reading: Reading) -> Iterator[str]:

@@ -68,6 +68,23 @@ class HubDocuments:
         except (ValueError, datasets.exceptions.DatasetsError) as error:  # of a stream, which is opened only now
             raise UserError(f"{self.key}: dataset {self.name} could not be read: {_one_line(error)}") from None
 
+    def pairs(self, other: str) -> Iterator[tuple[Any, Any]]:
+        """The column `field` and a second one, row by row; the numbers of named classes as their names.
+
+        Raises:
+            UserError: there is no such dataset, split or column.
+        """
+        if other not in self._dataset.column_names:
+            raise UserError(f"{self.key}: {self.name} has no column {other!r} among {self._columns()}")
+        named = getattr(self._dataset.features[other], "int2str", None)
+        rows = self._dataset.select_columns([self.field, other]).with_format(None)
+        for batch in rows.iter(_ROWS_AT_ONCE):
+            for first, second in zip(batch[self.field], batch[other], strict=True):
+                yield first, named(second) if named and second is not None else second
+
+    def _columns(self) -> str:
+        return ", ".join(self._dataset.column_names)
+
     def _texts(self) -> Iterator[Any]:
         dataset = self._dataset
         if self.source.streaming:

@@ -23,7 +23,7 @@ $css
 <body>
 <main>
 <header>
-<p class="kicker">Pretraining report</p>
+<p class="kicker">$kicker</p>
 <h1>$title</h1>
 $facts
 </header>
@@ -34,8 +34,8 @@ $body
 """)
 
 
-def html_page(contents: Contents) -> str:
-    """The page. Every text that comes from a file is escaped."""
+def html_page(contents: Contents, kicker: str = "Pretraining report") -> str:
+    """The page, `kicker` above its title. Every text that comes from a file is escaped."""
     sections = [
         _section("Figures", "".join(map(_figure, contents.pictures))),
         _section("Tables", "".join(map(_table, contents.tables))),
@@ -44,6 +44,7 @@ def html_page(contents: Contents) -> str:
     ]
     return _PAGE.substitute(
         title=html.escape(contents.title),
+        kicker=html.escape(kicker),
         css=CSS,
         facts=_facts(contents.facts) + (_table(contents.differing, "wordy") if contents.differing else ""),
         body="\n".join(section for section in sections if section),

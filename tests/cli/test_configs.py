@@ -7,6 +7,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from l2e.analysis.feature_settings import FeatureSettings
+from l2e.cli.analysis_material import AnalyzeConfig
+from l2e.cli.analyze import KINDS, choose
 from l2e.cli.benchmark import BenchmarkConfig
 from l2e.cli.by_model import by_model
 from l2e.cli.evaluate import EvaluateConfig
@@ -129,8 +132,35 @@ def test_other_scripts() -> None:
     prepare = build_settings(PrepareConfig, tree("prepare", "show=rows"))
     assert (prepare.data.kind, prepare.batch_size, prepare.seq_length) == ("pile", 1024, 2048)
     build_settings(EvaluateConfig, tree("evaluate", "path=a", "output=b"))
-    build_settings(BenchmarkConfig, tree("benchmark", "benchmark=overhead"))
+    for benchmark in ("activations", "data", "overhead"):
+        assert build_settings(BenchmarkConfig, tree("benchmark", f"benchmark={benchmark}")).benchmark.kind == benchmark
 
 
 def test_the_name_comes_from_the_settings() -> None:
     assert tree("pretrain", "seed=7", "inhibition=none")["name"] == "tiny-builtin-none-seed7"
+
+
+@pytest.mark.parametrize("kind", sorted(path.stem for path in (CONFIGS / "analysis").glob("*.yaml")))
+def test_every_analysis(kind: str) -> None:
+    config = build_settings(AnalyzeConfig, tree("analyze", f"analysis={kind}", "output=/somewhere"))
+    name, found, settings = choose(config.analysis)
+    assert (name, found) == (kind, KINDS[kind])
+    assert isinstance(settings, found.settings)
+
+
+def test_every_kind_of_analysis_has_its_file() -> None:
+    assert {path.stem for path in (CONFIGS / "analysis").glob("*.yaml")} == set(KINDS)
+
+
+# Positions that Gurnee et al. leave out at the start (method.md section 3).
+@pytest.mark.parametrize(
+    ("features", "ignored"), [("builtin", 1), ("natural_language", 1), ("data_subset", 25), ("code_language", 100)]
+)
+def test_every_feature_set(features: str, ignored: int) -> None:
+    needed = [] if features == "builtin" else [f"features.{features}.path=/somewhere"]
+    config = build_settings(
+        AnalyzeConfig, tree("analyze", "analysis=statistics", f"features={features}", "output=/somewhere", *needed)
+    )
+    assert list(config.features) == [features]
+    settings = build_settings(FeatureSettings, config.features[features])
+    assert (settings.window, settings.ignore_first_k) == (512, ignored)

@@ -1,0 +1,114 @@
+"""Analyse checkpoints; the entry of scripts/analyze.py."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from l2e.analysis.feature_settings import FeatureSettings
+from l2e.analysis.request import Request
+from l2e.cli.analysis_material import AnalyzeConfig, Material
+from l2e.cli.analysis_models import NamedModel, find_models
+from l2e.cli.logs import quieten_libraries, start_logging
+from l2e.errors import UserError
+from l2e.reporting.analysis.pages import Part, save_analysis
+from l2e.reporting.analysis.statistics import StatisticsSettings, draw_statistics
+from l2e.settings import build_settings
+from l2e.training.launch import launched
+
+log = logging.getLogger("l2e")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of analysis, `analysis=<name>`."""
+
+    settings: type
+    """Dataclass of what stands under `analysis`."""
+
+    draw: Callable[[Request], Sequence[Part]]
+    """Makes figures, tables and sentences; called on one rank."""
+
+    needs: Literal["activations", "models", "runs", "texts", "nothing"] = "activations"
+    """What must have been named. Activations are collected beforehand, by all ranks; `models` are loaded by `draw`."""
+
+    each: bool = True
+    """Whether it is called for each set of texts by itself, or once."""
+
+
+KINDS: dict[str, Kind] = {
+    "statistics": Kind(
+        StatisticsSettings, lambda asked: draw_statistics(asked.settings, asked.feature_sets), needs="texts", each=False
+    ),
+}
+"""Every kind; a further one is a line here and a file in configs/analysis."""
+
+
+def run(tree: dict[str, Any], overrides: list[str]) -> None:
+    """Analyse, and say where the page is; under torchrun or srun the ranks share the sequences.
+
+    Raises:
+        UserError: unknown settings, unusable models or texts.
+    """
+    config = build_settings(AnalyzeConfig, tree)
+    name, kind, settings = choose(config.analysis)
+    sets = {each: build_settings(FeatureSettings, held, f"features.{each}") for each, held in config.features.items()}
+    models = find_models([config.models] if isinstance(config.models, str) else config.models)
+    _check(name, kind, models, sets)
+    start_logging()
+    quieten_libraries()
+    with _processes() as device:
+        requests = Material(config, sets, models, device).requests(settings, kind.each and _reads_texts(kind))
+        if kind.needs == "activations":
+            for request in requests.values():
+                _collect(request)
+    if launched().rank == 0:
+        names = [model.name for model in models]
+        for texts, request in requests.items():
+            page = save_analysis(Path(config.output), name, texts, names, kind.draw(request))
+        log.info("analysis: %s", page)
+
+
+def choose(analysis: dict[str, Any]) -> tuple[str, Kind, Any]:
+    """The kind's name, the kind and its settings.
+
+    Raises:
+        UserError: no such kind, or settings that it does not have.
+    """
+    given = dict(analysis)
+    name = given.pop("kind", None)
+    if name not in KINDS:
+        raise UserError(f"analysis: {name!r} is no kind of analysis; there are {', '.join(KINDS)}")
+    return name, KINDS[name], build_settings(KINDS[name].settings, given, "analysis")
+
+
+def _collect(request: Request) -> None:
+    for features in request.feature_sets:
+        for subject in request.subjects_on(features):
+            subject.activations()
+
+
+def _reads_texts(kind: Kind) -> bool:
+    return kind.needs in ("activations", "models", "texts")
+
+
+def _check(name: str, kind: Kind, models: list[NamedModel], sets: dict[str, FeatureSettings]) -> None:
+    if kind.needs in ("activations", "models", "runs") and not models:
+        raise UserError(f"models: analysis={name} needs one at least, e.g. models=[runs/a]")
+    if _reads_texts(kind) and not sets:
+        raise UserError(f"features: analysis={name} needs a set of texts at least, e.g. features=builtin")
+    if kind.needs == "runs" and (others := [model.given for model in models if model.run is None]):
+        raise UserError(f"models: analysis={name} reads run directories, and {others[0]} is none")
+
+
+def _processes() -> AbstractContextManager[torch.device]:
+    """This process's device, within the launcher's group if there is one."""
+    if launched().meeting is None:
+        return nullcontext(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    from l2e.training.engine import process_group  # DeepSpeed's import takes seconds
+
+    return process_group()
