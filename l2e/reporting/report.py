@@ -36,7 +36,7 @@ def write_report(
         raise UserError("no run to report on; give at least one run directory, e.g. runs/<name>")
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError("the same run directory is given twice; name each run once")
-    runs = _unique_labels([load_run(path) for path in paths])
+    runs = unique_labels([load_run(path) for path in paths])
     output_dir = Path(output_dir)
     if table is None:
         contents = gather(runs)
@@ -51,7 +51,7 @@ def write_report(
     return output_dir / "report.html"
 
 
-def _unique_labels(runs: Sequence[RunRecord]) -> list[RunRecord]:
+def unique_labels(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Two runs of one name get a number, so that every row says which it is."""
     labels: list[str] = []
     for run in runs:
