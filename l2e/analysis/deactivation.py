@@ -7,7 +7,6 @@ them nobody could tell what a neuron means from what any neuron costs.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,10 +24,8 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(kw_only=True)
-class DeactivateConfig:
+class DeactivateSettings:
     """Which neurons are switched off, and on what the loss is measured."""
-
-    kind: Literal["deactivate"] = "deactivate"
 
     neurons: list[str] = field(default_factory=list)
     """Like L3.N609; L3.N609+L4.N12 are switched off together. Empty: the `top` by probing."""
@@ -137,7 +134,7 @@ def measure(
     name: str,
     features: FeatureSet,
     groups: Sequence[tuple[Neuron, ...]],
-    config: DeactivateConfig | None = None,
+    config: DeactivateSettings | None = None,
     among: NDArray[np.intp] | None = None,
     progress: Progress | None = None,
 ) -> DeactivationStudy:
@@ -155,7 +152,7 @@ def measure(
     Raises:
         UserError: the model has no such neuron.
     """
-    config = config or DeactivateConfig()
+    config = config or DeactivateSettings()
     check_neurons(model, (neuron for group in groups for neuron in group))
     random = np.random.default_rng(config.seed)
     rows = _draw(features, among, config.per_label, random)
@@ -213,11 +210,11 @@ class LabelSummary:
     high: float
 
 
-def summarise(study: DeactivationStudy, increase: Floats) -> list[LabelSummary]:
-    """Increases [sequences] by label, in the order of the labels; labels without sequences are left out."""
+def summarise(names: Sequence[str], labels: NDArray[np.int64], increase: Floats) -> list[LabelSummary]:
+    """Increases [sequences] by label [sequences], in the order of the names; labels without sequences are left out."""
     found = []
-    for index, label in enumerate(study.features.label_names):
-        values = increase[study.labels == index]
+    for index, name in enumerate(names):
+        values = increase[labels == index]
         if not len(values):
             continue
         q1, median, q3 = np.percentile(values, [25, 50, 75])
@@ -225,7 +222,7 @@ def summarise(study: DeactivationStudy, increase: Floats) -> list[LabelSummary]:
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
         low, high = values[values >= q1 - reach].min(), values[values <= q3 + reach].max()
         numbers = (values.mean(), error, min(low, q1), q1, median, q3, max(high, q3))
-        found.append(LabelSummary(label, len(values), *map(float, numbers)))
+        found.append(LabelSummary(name, len(values), *map(float, numbers)))
     return found
 
 

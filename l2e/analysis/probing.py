@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +39,8 @@ _ROWS = 1024  # sequences that are in memory as float64 at a time
 
 
 @dataclass(kw_only=True)
-class ProbeConfig:
+class ProbeSettings:
     """Single-neuron probes, and what is drawn of them. The defaults are the published protocol."""
-
-    kind: Literal["probe"] = "probe"
 
     test_share: float = 0.3
     """Part of the sequences that the probes do not see."""
@@ -86,7 +84,7 @@ class Split(NamedTuple):
     test: NDArray[np.intp]
 
 
-def split(features: FeatureSet, config: ProbeConfig) -> Split:
+def split(features: FeatureSet, config: ProbeSettings) -> Split:
     """The published split; the same for every layer and label.
 
     Raises:
@@ -115,7 +113,7 @@ def probe_neurons(
     model: str,
     activations: Activations,
     features: FeatureSet,
-    config: ProbeConfig | None = None,
+    config: ProbeSettings | None = None,
     progress: Progress | None = None,
 ) -> list[Probe]:
     """Probe the best-ranked neurons of every layer for every label.
@@ -133,7 +131,7 @@ def probe_neurons(
     Raises:
         UserError: too few sequences of a label.
     """
-    config = config or ProbeConfig()
+    config = config or ProbeSettings()
     parts = split(features, config)
     rows: list[Probe] = []
     for layer in range(activations.layers):
@@ -150,7 +148,7 @@ def probe_listed(
     activations: Activations,
     features: FeatureSet,
     listed: Iterable[tuple[int, int, str]],
-    config: ProbeConfig | None = None,
+    config: ProbeSettings | None = None,
 ) -> list[Probe]:
     """Probe neurons that somebody named, whatever their rank.
 
@@ -164,7 +162,7 @@ def probe_listed(
     Returns:
         A row for each, by layer, label and neuron.
     """
-    config = config or ProbeConfig()
+    config = config or ProbeSettings()
     wanted = {one for one in listed if one[0] < activations.layers and one[1] < activations.width}
     parts, rows = split(features, config), []
     for layer in sorted({layer for layer, _, _ in wanted}):
@@ -183,7 +181,7 @@ def top_neurons(
     count: int = 10,
     *,
     model: str = "",
-    config: ProbeConfig | None = None,
+    config: ProbeSettings | None = None,
     by: Choice = "test_f1_score",
 ) -> list[Probe]:
     """The `count` neurons that tell a label best, over all layers and labels: `best_neurons` of `probe_neurons`."""
@@ -222,7 +220,7 @@ class _Layer:
 
 
 def _probe_layer(
-    model: str, layer: int, measured: _Layer, chosen: list[tuple[int, NDArray[np.intp]]], config: ProbeConfig
+    model: str, layer: int, measured: _Layer, chosen: list[tuple[int, NDArray[np.intp]]], config: ProbeSettings
 ) -> list[Probe]:
     """Probes of (label, neurons) pairs, a thread each: saga works outside of Python's lock."""
     with warnings.catch_warnings(), ThreadPoolExecutor(config.jobs or os.cpu_count()) as pool:

@@ -9,7 +9,7 @@ import torch
 from small_lms import LANGUAGES, languages, small_lm
 
 from l2e.analysis.deactivation import (
-    DeactivateConfig,
+    DeactivateSettings,
     draw_control,
     loss_increase,
     measure,
@@ -112,7 +112,7 @@ def test_a_study_by_hand() -> None:
     model, features = loud_lm(), languages(per_label=6)
     group = (Neuron(0, 3), Neuron(2, 9))
     told = []
-    config = DeactivateConfig(controls=2, per_label=4, seed=3, batch_size=4)
+    config = DeactivateSettings(controls=2, per_label=4, seed=3, batch_size=4)
     study = measure(model, "m", features, [group], config, progress=lambda *done: told.append(done))
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert np.bincount(study.labels).tolist() == [4, 4, 4]
@@ -137,7 +137,7 @@ def test_a_study_by_hand() -> None:
 def test_sequences_can_be_kept_to_a_part() -> None:
     features = languages(per_label=6)
     among = np.array([0, 1, 2, 3, 4, 5, 16, 17])
-    study = measure(small_lm(), "m", features, [], DeactivateConfig(per_label=None), among)
+    study = measure(small_lm(), "m", features, [], DeactivateSettings(per_label=None), among)
     assert study.rows.tolist() == among.tolist()
 
 
@@ -149,10 +149,10 @@ def test_a_summary_is_the_box_that_matplotlib_draws() -> None:
     from matplotlib.cbook import boxplot_stats
 
     features = languages(per_label=30)
-    study = measure(small_lm(), "m", features, [], DeactivateConfig(per_label=None))
+    study = measure(small_lm(), "m", features, [], DeactivateSettings(per_label=None))
     increase = np.random.default_rng(0).standard_cauchy(90)
     increase[study.labels == 1] = 3.0
-    for index, row in enumerate(summarise(study, increase)):
+    for index, row in enumerate(summarise(LANGUAGES, study.labels, increase)):
         own = increase[study.labels == index]
         box = boxplot_stats(own)[0]
         assert (row.label, row.count) == (LANGUAGES[index], 30)
@@ -179,7 +179,7 @@ def test_names_of_neurons() -> None:
 @pytest.mark.parametrize("text", ["3.609", "L3N609", "L3.N-1", "", "L3.N609+", "L1.N1+L1.N1"])
 def test_neurons_written_otherwise_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neurons"):
-        DeactivateConfig(neurons=[text])
+        DeactivateSettings(neurons=[text])
 
 
 @pytest.mark.parametrize("neuron", [Neuron(4, 0), Neuron(0, 512)])
@@ -199,4 +199,4 @@ def test_a_sequence_without_anything_to_predict_is_refused() -> None:
 @pytest.mark.parametrize("wrong", [{"top": 0}, {"controls": -1}, {"batch_size": 0}, {"per_label": 0}])
 def test_impossible_deactivation_settings(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        DeactivateConfig(**wrong)
+        DeactivateSettings(**wrong)

@@ -9,10 +9,10 @@ from probing_samples import HeldActivations
 from small_lms import OWN, VOCABULARY, collect, languages, small_lm
 
 import l2e
-from l2e.analysis.deactivation import DeactivateConfig, measure, sequence_losses
+from l2e.analysis.deactivation import DeactivateSettings, measure, sequence_losses
 from l2e.analysis.neurons import Neuron
 from l2e.analysis.planted import label_tokens, plant, silence, towards
-from l2e.analysis.probing import ProbeConfig, top_neurons
+from l2e.analysis.probing import ProbeSettings, top_neurons
 
 BEL = 1
 OWNED = list(range(60 + OWN, 60 + 2 * OWN))
@@ -71,7 +71,7 @@ def test_its_effect_is_the_one_that_was_asked_for() -> None:
 def test_probing_finds_it() -> None:
     model, _, _ = planted_lm(gain=0.0)
     features = languages()
-    top = top_neurons(HeldActivations(collect(model, features)), features, count=2, config=ProbeConfig(ranked=10))
+    top = top_neurons(HeldActivations(collect(model, features)), features, count=2, config=ProbeSettings(ranked=10))
     first, second = top
     assert (first.layer, first.neuron, first.feature) == (0, 77, "bel")
     assert first.test_f1_score == first.confirm_f1_score == 1.0
@@ -83,7 +83,7 @@ def test_neurons_that_read_what_it_writes_are_found_too() -> None:
     model, bare, _ = planted_lm()
     features = languages()
     followed, alone = (
-        top_neurons(HeldActivations(collect(each, features)), features, count=100, config=ProbeConfig(ranked=10))
+        top_neurons(HeldActivations(collect(each, features)), features, count=100, config=ProbeSettings(ranked=10))
         for each in (model, bare)
     )
     perfect = [[row for row in rows if row.layer > 0 and row.test_f1_score == 1.0] for rows in (followed, alone)]
@@ -111,7 +111,7 @@ def test_its_monosemanticity_score_stands_out() -> None:
 def test_deactivating_it_raises_the_loss_of_its_label_alone() -> None:
     model, bare, _ = planted_lm()
     features = languages()
-    study = measure(model, "planted", features, [(Neuron(0, 77),)], DeactivateConfig(per_label=None, controls=3))
+    study = measure(model, "planted", features, [(Neuron(0, 77),)], DeactivateSettings(per_label=None, controls=3))
     own, *controls = (found.increase for found in study.found)
     hers = own[study.labels == BEL]
     assert (hers > 0).mean() > 0.8

@@ -8,7 +8,7 @@ import pytest
 from probing_samples import sample
 
 from l2e.analysis.probe_table import GURNEE_NAMES, Listed, compare, read_listed, write_table
-from l2e.analysis.probing import ProbeConfig, probe_listed, probe_neurons
+from l2e.analysis.probing import ProbeSettings, probe_listed, probe_neurons
 from l2e.errors import UserError
 
 # The header and rows of interpretable_neurons/pythia-70m/all_neurons_of_interest.csv, shortened.
@@ -30,7 +30,7 @@ def test_a_published_table_is_read(tmp_path: Path) -> None:
 
 def test_our_table_has_the_published_columns_first(tmp_path: Path) -> None:
     activations, features = sample()
-    table = probe_neurons("pythia-x", activations, features, ProbeConfig(ranked=3))
+    table = probe_neurons("pythia-x", activations, features, ProbeSettings(ranked=3))
     write_table(tmp_path / "probes.csv", table)
     with (tmp_path / "probes.csv").open() as file:
         rows = list(csv.reader(file))
@@ -45,7 +45,7 @@ def test_our_table_has_the_published_columns_first(tmp_path: Path) -> None:
 
 def test_a_table_against_itself_agrees_in_full(tmp_path: Path) -> None:
     activations, features = sample()
-    config = ProbeConfig(ranked=5)
+    config = ProbeSettings(ranked=5)
     table = probe_neurons("m", activations, features, config)
     write_table(tmp_path / "probes.csv", table)
     listed = read_listed(tmp_path / "probes.csv", "languages", features.label_names)
@@ -58,7 +58,7 @@ def test_a_table_against_itself_agrees_in_full(tmp_path: Path) -> None:
 
 def test_overlap_by_hand() -> None:
     activations, features = sample()
-    one = probe_neurons("m", activations, features, ProbeConfig(ranked=1))[0]
+    one = probe_neurons("m", activations, features, ProbeSettings(ranked=1))[0]
     ours = [replace(one, layer=0, neuron=n, feature="a", test_f1_score=f) for n, f in ((1, 0.95), (2, 0.92), (3, 0.5))]
     theirs = [Listed("m", "d", f, 0, n, score) for f, n, score in
               (("a", 1, 0.99), ("a", 3, 0.93), ("b", 2, 0.97), ("a", 2, 0.9), ("a", 7000, 1.0))]  # fmt: skip

@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from l2e.analysis.probe_fits import fit, score
 from l2e.analysis.probe_table import above_cut, best_neurons, count_by_label
-from l2e.analysis.probing import ProbeConfig, halves, probe_listed, probe_neurons, split, top_neurons
+from l2e.analysis.probing import ProbeSettings, halves, probe_listed, probe_neurons, split, top_neurons
 from l2e.errors import UserError
 
 
@@ -39,7 +39,7 @@ def published(values, labels, label, ranked):
 
 def test_the_published_protocol() -> None:
     activations, features = sample()
-    table = probe_neurons("pythia-x", activations, features, ProbeConfig(ranked=7))
+    table = probe_neurons("pythia-x", activations, features, ProbeSettings(ranked=7))
     assert len(table) == 2 * 3 * 7
     for layer in range(2):
         for label, name in enumerate("abc"):
@@ -75,7 +75,7 @@ def awkward_columns(count: int, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
 def test_awkward_neurons_follow_the_protocol_too() -> None:
     values, positive = awkward_columns(400)
     features = labelled(positive.astype(np.int64), ("other", "it"))
-    table = probe_neurons("m", HeldActivations(values[None]), features, ProbeConfig(ranked=7))
+    table = probe_neurons("m", HeldActivations(values[None]), features, ProbeSettings(ranked=7))
     rows = {row.neuron: row for row in table if row.feature == "it"}
     # In float32 the published statistics of a column about 1000 lose digits: the reference gets float64.
     expected = published(values.astype(np.float64), features.labels, 1, ranked=7)
@@ -109,7 +109,7 @@ def test_newton_finds_the_minimum_that_scikit_learn_finds() -> None:
 
 def test_newton_gives_the_f1_of_saga_but_for_a_few_sequences() -> None:
     activations, features = sample(layers=1, count=2000, classes=4, width=60)
-    saga, newton = (probe_neurons("m", activations, features, ProbeConfig(solver=s)) for s in ("saga", "newton"))
+    saga, newton = (probe_neurons("m", activations, features, ProbeSettings(solver=s)) for s in ("saga", "newton"))
     assert [row.neuron for row in saga] == [row.neuron for row in newton]
     # A neuron that tells nothing has a coefficient about 0, and its boundary lies wherever saga stopped.
     told = [(a, b) for a, b in zip(saga, newton, strict=True) if a.test_f1_score > 0.5]
@@ -150,7 +150,7 @@ def test_the_best_of_many_is_worth_less_on_new_sequences() -> None:
     random = np.random.default_rng(8)
     labels = np.arange(240) % 3
     noise = random.normal(size=(1, 240, 400)).astype(np.float32)
-    config = ProbeConfig(ranked=400, solver="newton")
+    config = ProbeSettings(ranked=400, solver="newton")
     table = probe_neurons("m", HeldActivations(noise), labelled(labels, ("a", "b", "c")), config)
     everyone = np.mean([row.confirm_f1_score for row in table])
     chosen = best_neurons(table, 20, by="select_f1_score")
@@ -165,7 +165,7 @@ def test_the_best_of_many_is_worth_less_on_new_sequences() -> None:
 
 def test_the_parts_share_no_sequence() -> None:
     _, features = sample(count=301)
-    parts = split(features, ProbeConfig())
+    parts = split(features, ProbeSettings())
     select, confirm = halves(parts.test)
     assert sorted(np.concatenate([parts.train, select, confirm])) == list(range(301))
     assert len(parts.test) == 91  # scikit-learn rounds up
@@ -174,8 +174,8 @@ def test_the_parts_share_no_sequence() -> None:
 
 def test_halves_are_scored_apart() -> None:
     activations, features = sample(layers=1)
-    row = probe_neurons("m", activations, features, ProbeConfig(ranked=1))[0]
-    parts = split(features, ProbeConfig())
+    row = probe_neurons("m", activations, features, ProbeSettings(ranked=1))[0]
+    parts = split(features, ProbeSettings())
     values = activations.values(0)[:, row.neuron]
     scaled = values / (10 * values[parts.train].std())
     positive = features.labels == 0
@@ -187,7 +187,7 @@ def test_halves_are_scored_apart() -> None:
 
 def test_any_neuron_can_be_probed_by_name() -> None:
     activations, features = sample()
-    table = probe_neurons("m", activations, features, ProbeConfig(ranked=40))
+    table = probe_neurons("m", activations, features, ProbeSettings(ranked=40))
     wanted = [(1, 31, "b"), (0, 2, "b"), (1, 31, "a"), (7, 0, "a"), (0, 40, "a"), (0, 0, "z")]
     found = probe_listed("m", activations, features, wanted)
     assert [(row.layer, row.neuron, row.feature) for row in found] == [(0, 2, "b"), (1, 31, "a"), (1, 31, "b")]
@@ -198,20 +198,20 @@ def test_a_memory_mapped_file_and_more_threads_change_nothing(tmp_path) -> None:
     activations, features = sample(count=2500, width=12)
     mapped = np.memmap(tmp_path / "values", np.float32, "w+", shape=activations.table.shape)
     mapped[:] = activations.table
-    one = probe_neurons("m", activations, features, ProbeConfig(jobs=1, ranked=3))
-    assert probe_neurons("m", HeldActivations(mapped), features, ProbeConfig(jobs=4, ranked=3)) == one
+    one = probe_neurons("m", activations, features, ProbeSettings(jobs=1, ranked=3))
+    assert probe_neurons("m", HeldActivations(mapped), features, ProbeSettings(jobs=4, ranked=3)) == one
 
 
 def test_progress_is_told() -> None:
     told: list[tuple[int, int]] = []
     activations, features = sample()
-    probe_neurons("m", activations, features, ProbeConfig(ranked=1), lambda done, of: told.append((done, of)))
+    probe_neurons("m", activations, features, ProbeSettings(ranked=1), lambda done, of: told.append((done, of)))
     assert told == [(1, 2), (2, 2)]
 
 
 def test_each_neuron_is_among_the_best_once_and_ties_are_settled() -> None:
     activations, features = sample()
-    first = probe_neurons("m", activations, features, ProbeConfig(ranked=1))[0]
+    first = probe_neurons("m", activations, features, ProbeSettings(ranked=1))[0]
     rows = [
         replace(first, layer=0, neuron=1, feature="a", test_f1_score=0.9),
         replace(first, layer=0, neuron=1, feature="b", test_f1_score=1.0, test_mcc=1.0, mean_dif=0.1),
@@ -243,4 +243,4 @@ def test_a_label_without_sequences_in_a_part_is_refused() -> None:
 )
 def test_impossible_settings(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        ProbeConfig(**wrong)
+        ProbeSettings(**wrong)
