@@ -38,7 +38,8 @@ def fit(values: NDArray[np.float32], positive: Bools, solver: Solver = "saga") -
         values: [sequences, columns], normalised.
         positive: [sequences]; some, not all.
         solver: `saga` is scikit-learn's, at most 200 passes, as published. `newton` goes on to the minimum that
-            saga stops short of, for all columns at once: about ten times as fast.
+            saga stops short of, for all columns at once: 3 times as fast where columns tell the classes apart, 15 times
+            where they are noise, on which saga uses up its passes.
     """
     return _newton(values, positive) if solver == "newton" else _saga(values, positive)
 
