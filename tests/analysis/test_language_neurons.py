@@ -39,7 +39,7 @@ def test_language_neurons(analysed: Any) -> None:
     assert min(row.test_f1_score for row in top) > 0.95
     fair = best_neurons(table, 10, by="select_f1_score")
     assert np.mean([row.confirm_f1_score for row in fair]) > 0.9
-    # Fig 3a: phi_l of the neurons on their label far above phi_l^- on all others; Fig 3b: and above phi_l* of random ones.
+    # Fig 3a: phi_l of the neurons far above phi_l^-, of all other labels; Fig 3b: and above phi_l* of random neurons.
     own, rest = [], []
     for row in top:
         scores = class_scores_by_hand(activations[row.layer][:, [row.neuron]], features.labels)[:, 0]

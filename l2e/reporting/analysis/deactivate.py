@@ -19,6 +19,7 @@ from l2e.analysis.deactivation import (
 from l2e.analysis.neurons import Neuron, name_group, parse_group
 from l2e.analysis.probe_table import best_neurons
 from l2e.analysis.probing import ProbeSettings, halves, probe_neurons, split
+from l2e.analysis.progress import ProgressLine
 from l2e.analysis.subjects import FeatureSet, Subject
 from l2e.reporting.analysis.probe import slug
 from l2e.reporting.cells import MISSING, Table, decimals
@@ -50,7 +51,8 @@ def draw_deactivate(
             chosen = best_neurons(probes, settings.top, by="select_f1_score")
             groups = [(Neuron(row.layer, row.neuron),) for row in chosen]
             among = halves(split(features, probing).test)[1]
-        study = measure(subject.load(), subject.name, features, groups, settings, among)
+        progress = ProgressLine(f"{subject.name} on {features.name}: deactivation", "passes")
+        study = measure(subject.load(), subject.name, features, groups, settings, among, progress)
         parts += [deactivation_figure(study, found=among is not None), deactivation_table(study)]
     return parts
 

@@ -19,6 +19,7 @@ from l2e.analysis.probe_table import (
     read_listed,
 )
 from l2e.analysis.probing import ProbeSettings, probe_listed, probe_neurons
+from l2e.analysis.progress import ProgressLine
 from l2e.analysis.subjects import FeatureSet, Subject
 from l2e.reporting.cells import Table, decimals
 from l2e.reporting.drawing import COLOURS, LINES, MARKERS, legend_above, new_figure, plain, style
@@ -83,7 +84,8 @@ def draw_probe(
 
 def _probed(subject: Subject, features: FeatureSet, settings: ProbeSettings) -> ProbedModel:
     activations = subject.activations()
-    probes = probe_neurons(subject.name, activations, features, settings)
+    progress = ProgressLine(f"{subject.name} on {features.name}: probing", "layers")
+    probes = probe_neurons(subject.name, activations, features, settings, progress)
     return ProbedModel(subject.name, subject.parameters, features, activations.layers, probes)
 
 
