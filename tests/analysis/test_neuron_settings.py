@@ -3,6 +3,7 @@
 import logging
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -41,7 +42,7 @@ def test_impossible_settings_are_told_with_their_key(settings: type, tree: dict,
 
 def test_a_line_of_progress_says_how_long_it_will_take(monkeypatch, caplog) -> None:
     clock = iter((100.0, 104.0, 112.0, 115.0, 118.0))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     caplog.set_level(logging.INFO, "l2e.analysis")
     line = progress.ProgressLine("m: probing", "layers")
     for done in range(1, 5):
