@@ -36,6 +36,7 @@ from l2e.training.callbacks.progress import ProgressCallback
 from l2e.training.callbacks.randomness import RandomnessCallback
 from l2e.training.callbacks.spikes import SpikeCallback
 from l2e.training.callbacks.stop import StopCallback, stop_if_signalled
+from l2e.training.callbacks.update_ratios import UpdateRatioCallback
 from l2e.training.callbacks.validation import ValidationCallback
 from l2e.training.callbacks.wandb_sink import WandbCallback
 from l2e.training.dry_run import acting_at_once, dry_run
@@ -224,6 +225,7 @@ def _callbacks(
     callbacks: list[Callback] = [
         RandomnessCallback(config.seed),
         InhibitionCallback(inhibition, every),
+        UpdateRatioCallback(inhibition, config.logging.update_ratios),
         ExportCallback(
             folder.exports, corpus.tokenizer, config.checkpoint.export_steps(training.steps) + initial, identity
         ),

@@ -65,6 +65,11 @@ class PretrainConfig:
             raise ValueError(
                 "training.non_finite: skip needs inhibition.scope=step, whose statistics can leave an update out"
             )
+        if self.logging.update_ratios.every and self.inhibition.recipe.selection is None:
+            raise ValueError(
+                f"logging.update_ratios.every: inhibition={self.inhibition.method} selects no outputs that could be "
+                f"measured; inhibition=l2e inhibition.weight=0 selects and trains as a baseline"
+            )
         profiled = self.logging.profile.steps
         if profiled is not None and profiled[1] > self.training.steps:
             raise ValueError(f"logging.profile.steps: the run has {self.training.steps} updates, not {profiled[1]}")

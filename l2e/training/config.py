@@ -6,6 +6,7 @@ from typing import Any, Literal
 from l2e.training.deepspeed_settings import decided_elsewhere
 from l2e.training.profile_config import ProfileConfig
 from l2e.training.spikes import SpikeConfig
+from l2e.training.update_ratio_config import UpdateRatioConfig
 
 
 @dataclass(kw_only=True)
@@ -219,6 +220,9 @@ class LoggingConfig:
 
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     """See `ProfileConfig`."""
+
+    update_ratios: UpdateRatioConfig = field(default_factory=UpdateRatioConfig)
+    """See `UpdateRatioConfig`."""
 
     peak_tflops: float | None = None
     """What one device could do at most at this precision, for the MFU; null: by the name of a known GPU."""
