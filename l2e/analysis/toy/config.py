@@ -49,10 +49,10 @@ class ToyRun:
     l1: float = 0.0
     """Weight of sum |h| / batch in the loss (J11)."""
 
-    batch_size: int = 256
+    batch_size: int = 128
     """Samples of a step."""
 
-    steps: int = 2**13
+    steps: int = 6 * 2**10
     """Optimizer steps."""
 
     half_cycle: int = 2**9

@@ -79,7 +79,9 @@ class Task:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs [runs, batch, inputs] and targets [runs, batch, outputs] of a step."""
-        drawn = [self._draw(seed, density, step) for (seed, *_), density in zip(self._streams, self._densities)]
+        drawn = [
+            self._draw(seed, density, step) for (seed, *_), density in zip(self._streams, self._densities, strict=True)
+        ]
         features = torch.stack(drawn)[self._stream_of]
         return torch.bmm(features, self.projection), self.target(features)
 

@@ -40,9 +40,7 @@ class Lamb:
     @torch.no_grad()
     def step(self, gradients: Iterable[Tensor], factor: float = 1.0) -> None:
         """One update with the learning rates times `factor`."""
-        for parameter, gradient, mean, square in zip(
-            self.parameters, gradients, self.means, self.squares, strict=True
-        ):
+        for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
             mean.mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
             square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
             update = mean / (square.sqrt() + EPS)

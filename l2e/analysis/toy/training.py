@@ -51,6 +51,7 @@ class Training:
         self.clean = torch.zeros(2, len(runs), device=device)
         self.records: dict[int, dict[str, Tensor]] = {}
         self._l1 = self._of_runs("l1")
+        self._has_l1 = any(run.l1 for run in runs)
         self._keep = (1 - self._of_runs("bias_decay") * self.lr).view(-1, 1, 1)
 
     @property
@@ -74,7 +75,7 @@ class Training:
             inhibition.step()
         if self.done < self.steps / 2:
             with torch.no_grad():
-                self.model.bias *= self._keep
+                self.model.bias.mul_(self._keep)
         self.done += 1
         if self._is_recorded(self.done):
             self.records[self.done] = counts(self.responses(), self.model.bias.detach())
@@ -115,7 +116,9 @@ class Training:
         self.records = {step: _to(found, self.device) for step, found in state["records"].items()}
 
     def _penalties(self, hidden: Tensor) -> Tensor:
-        total = (self._l1 * hidden.abs().sum((1, 2))).sum() / self.runs[0].batch_size
+        total = torch.zeros((), device=self.device)
+        if self._has_l1:  # a twelfth of the step's time
+            total = total + (self._l1 * hidden.abs().sum((1, 2))).sum() / self.runs[0].batch_size
         for inhibition in self.inhibitions:
             total = total + inhibition.penalty()
         return total

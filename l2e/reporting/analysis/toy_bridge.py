@@ -1,0 +1,147 @@
+"""The two lines of work side by side: MS against r_i, and what inhibition does to toy models (S01)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from l2e.analysis.toy.results import ToyResult
+from l2e.analysis.toy.truth import DETECTORS, Judged, Labelled, alive, judge, killed, labelled_values, roc
+from l2e.reporting import drawing
+from l2e.reporting.analysis.toy_lines import Story, empty
+from l2e.reporting.cells import Table
+from l2e.reporting.drawing import COLOURS, MARKERS
+from l2e.reporting.pictures import Picture, finish
+
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Inhibition rates of the False Killing Rate."""
+
+
+class Case(NamedTuple):
+    """A run, its labelled values and what was found."""
+
+    result: ToyResult
+    data: Labelled
+    judged: Judged
+
+
+def judge_all(results: Sequence[ToyResult]) -> list[Case]:
+    """Truth and scores of each run."""
+    cases = []
+    for result in results:
+        data = labelled_values(result)
+        cases.append(Case(result, data, judge(result, data)))
+    return cases
+
+
+def roc_figure(cases: Sequence[Case]) -> Picture:
+    """Each detector's curve for each seed, and below phi_{l*} against r_i."""
+    rows: list[tuple[object, ...]] = []
+    with drawing.style():
+        figure = drawing.new_figure(2.9)
+        left, right = figure.subplots(1, 2)
+        for number, name in enumerate(DETECTORS):
+            areas: list[float] = []
+            for case in cases:
+                false, true, area = roc(case.judged.detectors[name], case.judged.monosemantic)
+                left.plot(false, true, color=COLOURS[number], linewidth=1, alpha=0.7, label=None if areas else name)
+                areas.append(area)
+                rows += [(name, case.result.run.seed, f"{x:.4f}", f"{y:.4f}") for x, y in zip(false, true, strict=True)]
+        left.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=":")
+        left.set_xlabel("polysemantic neurons found")
+        left.set_ylabel("monosemantic neurons found")
+        left.legend(loc="lower right")
+        for case, marker in zip(cases, MARKERS, strict=False):
+            right.plot(
+                case.judged.r, case.judged.detectors["phi_l*"], marker, color=COLOURS[0], markersize=2, alpha=0.4
+            )
+        right.set_yscale("log")
+        right.set_xlabel("r_i")
+        right.set_ylabel("MS of l*")
+        caption = (
+            "Left: neurons with r_i > 0.999 told from the others by scores alone, a line for each seed. Right: each "
+            "neuron's score of its relatively monosemantic feature against the truth. Detectors: "
+            + "; ".join(f"{name}: {text}" for name, text in DETECTORS.items())
+            + "."
+        )
+        return finish(
+            figure, "toy-bridge-roc", "Is MS a valid score?", caption, ["detector", "seed", "false", "true"], rows
+        )
+
+
+def killing_figure(cases: Sequence[Case]) -> Picture:
+    """What inhibition by MS hits among neurons known to be monosemantic, against the inhibited share."""
+    rows: list[tuple[object, ...]] = []
+    with drawing.style():
+        figure = drawing.new_figure(2.8)
+        axes = figure.add_subplot()
+        counted, absent = (np.array(part) for part in zip(*(_killed(case) for case in cases), strict=True))
+        for number, (name, found) in enumerate(
+            (("counted false: outside l*", counted), ("truly false: feature absent", absent))
+        ):
+            axes.plot(RATES, found.mean(0), color=COLOURS[number], label=name)
+            for line, case in zip(found, cases, strict=True):
+                axes.plot(RATES, line, MARKERS[number], color=COLOURS[number], markersize=3, alpha=0.5)
+                rows += [
+                    (name, case.result.run.seed, rate, f"{value:.5g}") for rate, value in zip(RATES, line, strict=True)
+                ]
+        axes.set_xscale("log")
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("inhibited share of all values")
+        axes.set_ylabel("share of hits on\nmonosemantic neurons")
+        axes.legend(loc="upper left")
+        caption = (
+            "Values of neurons with r_i > 0.999 whose MS is among the highest of all. FKR counts as false a value from "
+            "a sample with another label than l*; since a sample holds other features beside its label, many of these "
+            "have the neuron's own feature in them after all. The lower line counts those that have not."
+        )
+        return finish(
+            figure,
+            "toy-bridge-fkr",
+            "False killing where the truth is known",
+            caption,
+            ["kind", "seed", "rate", "share"],
+            rows,
+        )
+
+
+def bridge_table(cases: Sequence[Case]) -> Table:
+    """Areas under the curves, and how often l* is the feature that the neuron answers to."""
+    rows = []
+    for case in cases:
+        judged, run = case.judged, case.result.run
+        right, mono = judged.star == judged.answers_to, judged.monosemantic
+        counted, absent = killed(case.data, judged, alive(case.result), 0.02)
+        areas = [roc(judged.detectors[name], mono)[2] for name in DETECTORS]
+        shares = [right[mono].mean() if mono.any() else np.nan, right[~mono].mean() if (~mono).any() else np.nan]
+        rows.append(
+            [f"seed {run.seed}", str(len(mono)), str(int(mono.sum())), *map(empty, [*areas, *shares, counted, absent])]
+        )
+    return Table(
+        "Scores against the truth",
+        "Area under the ROC curve for neurons with r_i > 0.999 among all that any feature excites; share of neurons "
+        "whose l* is the feature they answer to most; among the hits on monosemantic neurons at 2% the share outside "
+        "l* and the share without the neuron's feature.",
+        [
+            "run",
+            "alive",
+            "mono",
+            *(f"AUC {name}" for name in DETECTORS),
+            "l* right, mono",
+            "l* right, others",
+            "outside l*",
+            "feature absent",
+        ],
+        rows,
+    )
+
+
+def story(name: str, title: str, caption: str) -> Story:
+    """What is written about a response curve."""
+    return Story(f"toy-bridge-{name}", title, caption)
+
+
+def _killed(case: Case) -> tuple[list[float], list[float]]:
+    chosen = alive(case.result)
+    pairs = [killed(case.data, case.judged, chosen, rate) for rate in RATES]
+    return [counted for counted, _ in pairs], [absent for _, absent in pairs]
