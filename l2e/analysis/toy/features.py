@@ -47,9 +47,13 @@ def sparse_features(uniform: Tensor, density: Tensor) -> Tensor:
 
 def unit_projection(features: int, inputs: int, random: torch.Generator) -> Tensor:
     """Left singular vectors of a Gaussian matrix with rows of length 1, [features, inputs] (J06)."""
-    gaussian = torch.randn(features, inputs, generator=random, dtype=torch.float64)
-    rows = torch.linalg.svd(gaussian, full_matrices=False)[0]
-    return (rows / rows.norm(dim=1, keepdim=True)).float()
+    return unit_rows(torch.randn(features, inputs, generator=random, dtype=torch.float64)).float()
+
+
+def unit_rows(matrix: Tensor) -> Tensor:
+    """The left singular vectors of a matrix [features, inputs], each row scaled to length 1 (J06)."""
+    rows = torch.linalg.svd(matrix, full_matrices=False)[0]
+    return rows / rows.norm(dim=1, keepdim=True)
 
 
 class Task:
