@@ -51,7 +51,11 @@ def test_every_choice_of_every_group(choice: str) -> None:
         assert config.inhibition.method == name
 
 
-@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml")))
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+# Those of the toy models are for scripts/analyze.py: tests/analysis/toy/test_toy_experiments.py.
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if not name.startswith("toy_")])
 def test_every_experiment(experiment: str) -> None:
     needed = ["++data.path=/somewhere"] if experiment == "pile_sample" else []
     config = build_settings(PretrainConfig, tree("pretrain", f"experiment={experiment}", *needed))
@@ -130,6 +134,7 @@ def test_other_scripts() -> None:
     assert (prepare.data.kind, prepare.batch_size, prepare.seq_length) == ("pile", 1024, 2048)
     build_settings(EvaluateConfig, tree("evaluate", "path=a", "output=b"))
     build_settings(BenchmarkConfig, tree("benchmark", "benchmark=overhead"))
+    build_settings(BenchmarkConfig, tree("benchmark", "benchmark=toy"))
 
 
 def test_the_name_comes_from_the_settings() -> None:

@@ -89,7 +89,7 @@ def _lr(found: Sequence[Finished]) -> list[Part]:
                 "and from all others together.",
             ),
         ),
-        *_linear(positives),
+        *linear_parts(positives),
         sweep_figure(
             found,
             [LOSS, PER_FEATURE, SETTLED, MEAN_BIAS, POSITIVE],
@@ -108,7 +108,7 @@ _SETTLED = (
 )
 
 
-def _linear(chosen: Sequence[tuple[str, ToyResult]]) -> list[Part]:
+def linear_parts(chosen: Sequence[tuple[str, ToyResult]]) -> list[Part]:
     """Figure 26, where any neuron has a positive bias."""
     if not chosen:
         return ["No neuron has a positive bias: there is no linear map to draw (26)."]
