@@ -4,6 +4,7 @@ python scripts/studies/toy.py --figures docs/figures --page docs/results/toy-mod
 """
 
 import argparse
+import io
 import logging
 import shlex
 import sys
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import torch
+from PIL import Image
 
 from l2e.analysis.toy.experiments import ToySettings
 from l2e.files import write_atomically
 from l2e.reporting.analysis.toy import Part, draw_toy
 from l2e.reporting.cells import Table
 from l2e.reporting.markdown_page import markdown_table
-from l2e.reporting.pictures import Picture, save
+from l2e.reporting.pictures import Picture
 
 EXPERIMENTS = get_args(get_type_hints(ToySettings)["experiment"])
 
@@ -30,7 +32,7 @@ def main() -> None:
     parser.add_argument("--size", choices=("scaled", "paper"), default="scaled")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--folder", default="cache/toy", help="finished runs and restart points")
-    parser.add_argument("--figures", type=Path, required=True, help="folder for PNG, SVG and CSV")
+    parser.add_argument("--figures", type=Path, required=True, help="folder for PNG and SVG")
     parser.add_argument("--page", type=Path, required=True, help="Markdown file for the tables")
     arguments = parser.parse_args()
     logging.basicConfig(level="INFO", format="%(message)s")
@@ -42,8 +44,17 @@ def main() -> None:
         parts += draw_toy(settings)
     for part in parts:
         if isinstance(part, Picture):
-            save(part, arguments.figures)
+            save_small(part, arguments.figures)
     write_atomically(arguments.page, page(parts, shlex.join(sys.argv)))
+
+
+def save_small(picture: Picture, folder: Path) -> None:
+    """PNG of 64 colours at three fifths of the resolution, and SVG; the page has the numbers."""
+    image = Image.open(io.BytesIO(picture.png)).convert("RGB")
+    buffer = io.BytesIO()
+    image.resize((image.width * 3 // 5, image.height * 3 // 5)).quantize(64).save(buffer, "PNG", optimize=True)
+    write_atomically(folder / f"{picture.name}.png", buffer.getvalue())
+    write_atomically(folder / f"{picture.name}.svg", picture.svg_file)
 
 
 def page(parts: Sequence[Part], command: str) -> str:

@@ -86,12 +86,12 @@ def test_a_sweeps_numbers_are_those_of_the_runs(folder: Path, rates: list[Part])
 
 
 def test_losses_are_compared_over_whole_cycles(folder: Path) -> None:
-    """Steps 1, 2, 4, 8, 16 in bins from one power of two to the next, then whole cycles of 32."""
+    """Bins from one power of two to the next until the first cycle of 32 ends, then whole cycles."""
     results = run(settings_for("lr", folder))[0].results[0.03]
     steps, lines = OVER_STEPS["loss"](results)
     assert steps.tolist() == [1, 2, 4, 8, 16, 32, 64]
     losses = results[0].losses
-    parts = [(0, 1), (1, 2), (2, 4), (4, 8), (8, 16), (0, 32), (32, 64)]
+    parts = [(0, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 64)]
     np.testing.assert_allclose(lines[0], [losses[start:stop].mean() for start, stop in parts])
     steps, lines = OVER_STEPS["monosemantic / N"](results)
     assert steps.tolist() == [1, 2, 4, 8, 32, 64]  # 16 and 48 are bottoms of a cycle

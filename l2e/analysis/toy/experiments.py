@@ -231,8 +231,8 @@ def _l1(size: Size, settings: ToySettings) -> list[Series]:
 
 
 def _tasks(size: Size, settings: ToySettings) -> list[Series]:
-    """LR2, RP1, LR5, B3: other features, tasks and activations, at a low and a high learning rate."""
-    base, rates = size.base, (0.003, 0.03)
+    """LR2, RP1, LR5, B3: other features, tasks and activations, at three learning rates."""
+    base, rates = size.base, (0.003, 0.01, 0.03)
     kinds = {
         "decoder": base,
         "power law": replace(base, distribution="power_law"),

@@ -7,7 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from l2e.analysis.scores import class_scores, monosemanticity_scores, relatively_monosemantic_feature
+from l2e.analysis.scores import (
+    class_scores,
+    ks_statistic,
+    monosemanticity_scores,
+    relatively_monosemantic_feature,
+)
 from l2e.analysis.toy.features import densities, generator, sparse_features
 from l2e.analysis.toy.measures import MONOSEMANTIC
 from l2e.analysis.toy.model import activate
@@ -17,10 +22,16 @@ Numbers = NDArray[np.float64]
 
 DETECTORS = {
     "phi_l*": "MS of the relatively monosemantic feature",
-    "phi_l* / rest": "that over the mean score of all other labels",
-    "selected": "share of the neuron's values in the top 2% of all scores",
+    "K-S": "distance between the scores of l* and all scores (L08)",
+    "kurtosis": "mean of the squared score, without any labels",
+    "hits": "share of the neuron's values among the top 2% of all scores",
+    "hits, active": "share of its values above 0 that are among them",
 }
-"""What could tell a monosemantic neuron without knowing the features: names and descriptions."""
+"""What could tell a monosemantic neuron without knowing the features: names and descriptions.
+
+phi_{l*} over the mean score of the other labels is none of them: with labels of one size it ranks neurons as phi_{l*}
+does, since a neuron's phi_l sum up to the same for all.
+"""
 
 TOP = 0.02
 
@@ -91,20 +102,21 @@ def judge(result: ToyResult, data: Labelled) -> Judged:
     """Truth and scores of the neurons that are alive."""
     chosen = alive(result)
     responses, values = result.responses()[:, chosen], data.values[:, chosen]
-    scores = torch.as_tensor(class_scores(values, data.labels))
     star = torch.as_tensor(relatively_monosemantic_feature(values, data.labels))
-    best = scores.gather(0, star[None])[0]
-    rest = (scores.sum(0) - best) / (len(scores) - 1)  # all labels are of one size
-    tops = _selected(values, TOP)
+    best = torch.as_tensor(class_scores(values, data.labels)).gather(0, star[None])[0]
+    hits, active = _selected(values, TOP), values > 0
+    found = {
+        "phi_l*": best,
+        "K-S": torch.as_tensor(ks_statistic(values, data.labels)),
+        "kurtosis": torch.as_tensor(monosemanticity_scores(values)).square().mean(0),
+        "hits": hits.double().mean(0),
+        "hits, active": (hits & active).sum(0) / active.sum(0).clamp(min=1),
+    }
     return Judged(
         r=result.monosemanticity()[chosen].double().numpy(),
         answers_to=responses.argmax(0).numpy(),
         star=star.numpy(),
-        detectors={
-            "phi_l*": best.double().numpy(),
-            "phi_l* / rest": (best / rest.clamp(min=1e-12)).double().numpy(),
-            "selected": tops.double().mean(0).numpy(),
-        },
+        detectors={name: found[name].double().numpy() for name in DETECTORS},
     )
 
 

@@ -207,7 +207,7 @@ def _bridge(found: Sequence[Finished]) -> list[Part]:
         toy_bridge.killing_figure(cases),
         sweep_figure([penalty], panels, l2e_story, "strength held", "even"),
         sweep_figure([memel], panels, memel_story, "deactivated share of a sample's hidden values", "even"),
-        toy_bridge.bridge_table(cases),
+        *toy_bridge.bridge_tables(cases),
         numbers_table(found, "Inhibition", "strength or share"),
     ]
 

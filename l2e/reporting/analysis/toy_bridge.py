@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from l2e.analysis.toy.results import ToyResult
 from l2e.analysis.toy.truth import DETECTORS, Judged, Labelled, alive, judge, killed, labelled_values, roc
 from l2e.reporting import drawing
-from l2e.reporting.analysis.toy_lines import Story, empty
+from l2e.reporting.analysis.toy_lines import Story, empty, spread
 from l2e.reporting.cells import Table
 from l2e.reporting.drawing import COLOURS, MARKERS
 from l2e.reporting.pictures import Picture, finish
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Inhibition rates of the False Killing Rate."""
+CUTS = (0.5, 0.9, 0.999)
+"""Values of r_i above which a neuron counts as monosemantic; the paper's is the last."""
 
 
 class Case(NamedTuple):
@@ -38,7 +41,7 @@ def roc_figure(cases: Sequence[Case]) -> Picture:
     """Each detector's curve for each seed, and below phi_{l*} against r_i."""
     rows: list[tuple[object, ...]] = []
     with drawing.style():
-        figure = drawing.new_figure(2.9)
+        figure = drawing.new_figure(3.1)
         left, right = figure.subplots(1, 2)
         for number, name in enumerate(DETECTORS):
             areas: list[float] = []
@@ -50,7 +53,7 @@ def roc_figure(cases: Sequence[Case]) -> Picture:
         left.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=":")
         left.set_xlabel("polysemantic neurons found")
         left.set_ylabel("monosemantic neurons found")
-        left.legend(loc="lower right")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=5)
         for case, marker in zip(cases, MARKERS, strict=False):
             right.plot(
                 case.judged.r, case.judged.detectors["phi_l*"], marker, color=COLOURS[0], markersize=2, alpha=0.4
@@ -105,33 +108,42 @@ def killing_figure(cases: Sequence[Case]) -> Picture:
         )
 
 
-def bridge_table(cases: Sequence[Case]) -> Table:
-    """Areas under the curves, and how often l* is the feature that the neuron answers to."""
+def bridge_tables(cases: Sequence[Case]) -> list[Table]:
+    """Areas under the curves by what counts as monosemantic; and how often l* and the hits are right."""
+    return [_areas(cases), _rightness(cases)]
+
+
+def _areas(cases: Sequence[Case]) -> Table:
     rows = []
-    for case in cases:
-        judged, run = case.judged, case.result.run
-        right, mono = judged.star == judged.answers_to, judged.monosemantic
-        counted, absent = killed(case.data, judged, alive(case.result), 0.02)
-        areas = [roc(judged.detectors[name], mono)[2] for name in DETECTORS]
-        shares = [right[mono].mean() if mono.any() else np.nan, right[~mono].mean() if (~mono).any() else np.nan]
-        rows.append(
-            [f"seed {run.seed}", str(len(mono)), str(int(mono.sum())), *map(empty, [*areas, *shares, counted, absent])]
-        )
+    for name, text in DETECTORS.items():
+        found = [[roc(case.judged.detectors[name], case.judged.r > cut)[2] for case in cases] for cut in CUTS]
+        ranks = [float(spearmanr(case.judged.detectors[name], case.judged.r).statistic) for case in cases]
+        rows.append([name, text, *(spread(values, 3) for values in [*found, ranks])])
     return Table(
         "Scores against the truth",
-        "Area under the ROC curve for neurons with r_i > 0.999 among all that any feature excites; share of neurons "
-        "whose l* is the feature they answer to most; among the hits on monosemantic neurons at 2% the share outside "
-        "l* and the share without the neuron's feature.",
-        [
-            "run",
-            "alive",
-            "mono",
-            *(f"AUC {name}" for name in DETECTORS),
-            "l* right, mono",
-            "l* right, others",
-            "outside l*",
-            "feature absent",
-        ],
+        "Area under the ROC curve for telling neurons with r_i above a cut from the others that any feature excites, "
+        "and the rank correlation with r_i. 0.5 is chance; below it, the detector points the other way.",
+        ["detector", "what", *(f"AUC, r > {cut:g}" for cut in CUTS), "rank correlation"],
+        rows,
+        text_columns=2,
+    )
+
+
+def _rightness(cases: Sequence[Case]) -> Table:
+    rows = []
+    for case in cases:
+        judged = case.judged
+        right, mono = judged.star == judged.answers_to, judged.monosemantic
+        shares = [right[mono].mean() if mono.any() else np.nan, right[~mono].mean() if (~mono).any() else np.nan]
+        counted, absent = killed(case.data, judged, alive(case.result), 0.02)
+        numbers = map(empty, [*shares, counted, absent])
+        rows.append([f"seed {case.result.run.seed}", str(len(mono)), str(int(mono.sum())), *numbers])
+    return Table(
+        "l* and hits against the truth",
+        "Alive: neurons that any feature excites; mono: r_i > 0.999. l* right: it is the feature that the neuron "
+        "answers to most. Of the hits on monosemantic neurons at 2%: outside l*, as FKR counts; without the neuron's "
+        "feature.",
+        ["run", "alive", "mono", "l* right, mono", "l* right, others", "outside l*", "feature absent"],
         rows,
     )
 

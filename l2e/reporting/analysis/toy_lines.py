@@ -77,6 +77,9 @@ def sweep_figure(
             grid[-1].set_xticks(range(len(values)), [f"{value:g}" for value in values])
         else:
             grid[-1].set_xscale(scale)
+            values = list(dict.fromkeys(value for series in found for value in series.results))
+            grid[-1].set_xticks(values, [f"{value:.3g}" for value in values])
+            grid[-1].minorticks_off()
         grid[-1].set_xlabel(label)
         if len(found) > 1:
             handles, labels = grid[0].get_legend_handles_labels()
@@ -142,7 +145,7 @@ def training_figure(columns: Sequence[Finished], panels: Sequence[str], story: S
 
 
 def _loss_over_steps(results: Sequence[ToyResult]) -> tuple[Numbers, Numbers]:
-    """Means over whole cycles; before the first one ends, over the steps from one power of two to the next."""
+    """Means over whole cycles; until the first one ends, over the steps from one power of two to the next."""
     cycle = 2 * results[0].run.half_cycle
     early = [2**power for power in range(cycle.bit_length()) if 2**power < cycle]
     ends = np.array([*early, *range(cycle, results[0].run.steps + 1, cycle)], dtype=float)
@@ -150,7 +153,6 @@ def _loss_over_steps(results: Sequence[ToyResult]) -> tuple[Numbers, Numbers]:
     for result in results:
         sums = np.concatenate([[0.0], np.cumsum(result.losses)])
         starts = np.concatenate([[0], ends[:-1]]).astype(int)
-        starts[len(early)] = 0  # the first cycle as a whole
         stops = ends.astype(int)
         lines.append((sums[stops] - sums[starts]) / (stops - starts))
     return ends, np.array(lines)

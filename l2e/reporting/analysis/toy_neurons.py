@@ -18,6 +18,8 @@ from l2e.reporting.analysis.toy_lines import Story
 from l2e.reporting.drawing import COLOURS
 from l2e.reporting.pictures import Picture, finish
 
+FAINT = 0.01
+"""Fainter answers are not told apart by eye, and are left out of the CSV."""
 POINTS = 101
 """Of a response curve."""
 
@@ -51,10 +53,10 @@ def answers_figure(chosen: Sequence[tuple[str, ToyResult]], story: Story) -> Pic
             axes.set_title(name, fontsize=9)
             axes.set_xlabel("feature")
             rows += [
-                (name, neuron, feature, f"{answer:.4g}")
+                (name, neuron, feature, f"{answer:.3f}")
                 for neuron, line in enumerate(sorted_answers.tolist())
                 for feature, answer in enumerate(line)
-                if answer > 0
+                if answer >= FAINT
             ]
         grid[0].set_ylabel("neuron")
         figure.colorbar(shown, ax=list(grid), label="answer to the feature alone", shrink=0.6)
@@ -94,17 +96,17 @@ def linear_figure(chosen: Sequence[tuple[str, ToyResult]], story: Story) -> Pict
     """Figure 26: the linear map of the neurons of positive bias (J12), and its singular values."""
     rows: list[tuple[object, ...]] = []
     with drawing.style():
-        figure = drawing.new_figure(4.4)
-        grid = figure.subplots(2, len(chosen), squeeze=False)
+        figure = drawing.new_figure(5.6)
+        grid = figure.subplots(2, len(chosen), squeeze=False, height_ratios=(2.2, 1))
         for column, (name, result) in enumerate(chosen):
             upper, lower = grid[:, column]
             linear = result.linear_map()
-            shown = _image(upper, linear.numpy(), vmin=-1, vmax=1, cmap="RdBu_r")
+            shown = _image(upper, linear.numpy(), vmin=-0.5, vmax=0.5, cmap="RdBu_r")
             values = torch.linalg.svdvals(linear).tolist()
             lower.plot(range(1, len(values) + 1), values, "o", markersize=2.5, color=COLOURS[0])
             lower.axvline(result.run.inputs + 0.5, color="#888888", linewidth=0.8, linestyle=":")
             positive = int((result.bias > POSITIVE).sum())
-            upper.set_title(f"{name}\n{positive} positive biases", fontsize=9)
+            upper.set_title(f"{name}, {positive} positive biases", fontsize=9)
             lower.set_xlabel("singular value (dotted: d)")
             rows += [(name, place, f"{value:.6g}") for place, value in enumerate(values, start=1)]
         grid[0, 0].set_ylabel("feature")

@@ -49,8 +49,9 @@ def test_scores_tell_monosemantic_neurons(low_and_high: tuple[list[ToyResult], l
     for result in low_and_high[1]:
         judged = judge(result, labelled_values(result))
         mono = judged.monosemantic
-        assert (judged.star == judged.answers_to)[mono].mean() > 0.95
-        assert roc(judged.detectors["phi_l*"], mono)[2] > 0.5
+        assert (judged.star == judged.answers_to)[mono].mean() > 0.9
+        assert roc(judged.detectors["phi_l*"], mono)[2] > 0.6
+        assert roc(judged.detectors["phi_l*"], judged.r > 0.5)[2] > 0.9
 
 
 def test_a_negative_start_leaves_about_as_many_positive_biases_as_inputs(folder: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_scores_find_what_was_built_in() -> None:
     assert judged.monosemantic.tolist() == [True, False, True]
     assert judged.answers_to.tolist()[::2] == [0, 2]
     assert judged.star.tolist()[::2] == [0, 2]
-    for name in ("phi_l*", "phi_l* / rest"):
+    for name in ("phi_l*", "K-S", "kurtosis"):
         one, two, other = judged.detectors[name]
         assert min(one, other) > two, name
 
@@ -59,8 +59,11 @@ def test_detectors_by_hand() -> None:
     judged = judge(two, data)
     assert judged.star.tolist() == [0, 1]
     np.testing.assert_allclose(judged.detectors["phi_l*"], [0.75, 1.25], rtol=1e-6)
-    np.testing.assert_allclose(judged.detectors["phi_l* / rest"], [1, 5], rtol=1e-6)
-    np.testing.assert_allclose(judged.detectors["selected"], [0, 0.25])  # 2% of 8: the one highest
+    np.testing.assert_allclose(judged.detectors["kurtosis"], [0.75**2, (3 * 0.25**2 + 2.25**2) / 4], rtol=1e-6)
+    np.testing.assert_allclose(judged.detectors["hits"], [0, 0.25])  # 2% of 8: the one highest
+    np.testing.assert_allclose(judged.detectors["hits, active"], [0, 1])
+    # Neuron 0: all scores are equal. Neuron 1: one of l*'s two scores, and three of all four, are no larger than 0.25.
+    np.testing.assert_allclose(judged.detectors["K-S"], [0, 0.25])
 
 
 def test_killing_by_hand() -> None:
