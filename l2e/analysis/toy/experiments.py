@@ -248,12 +248,18 @@ def _bridge(size: Size, settings: ToySettings) -> list[Series]:
     """L2E's penalty at held strengths, and MEmeL's deactivation of growing shares; 0 is without either."""
     base = replace(size.base, lr=size.sweep_lr)
     penalty = _series("L2E", "strength", (0.0, 0.01, 0.03, 0.1, 0.3), replace(base, inhibition="l2e"), settings)
-    memel = replace(base, inhibition="memel", strength=1.0)
-    rates = {rate: [replace(memel, rate=rate, seed=seed) for seed in settings.seeds] for rate in (0.004, 0.01, 0.04)}
     without = [replace(base, seed=seed) for seed in settings.seeds]
+
+    def deactivated(name: str, delta: float) -> Series:
+        memel = replace(base, inhibition="memel", strength=delta)
+        shares = (0.004, 0.01, 0.04)
+        runs = {rate: [replace(memel, rate=rate, seed=seed) for seed in settings.seeds] for rate in shares}
+        return Series(name, "rate", {0.0: without, **runs})
+
     return [
         Series("L2E", "strength", {value: runs if value else without for value, runs in penalty.runs.items()}),
-        Series("MEmeL", "rate", {0.0: without, **rates}),
+        deactivated("Delta = 1, reversed gradient", 1.0),
+        deactivated("Delta = 0, no gradient", 0.0),
     ]
 
 

@@ -188,7 +188,7 @@ def _tasks(found: Sequence[Finished]) -> list[Part]:
 
 
 def _bridge(found: Sequence[Finished]) -> list[Part]:
-    penalty, memel = found
+    penalty, *memel = found
     cases = toy_bridge.judge_all(penalty.results[0.0])
     panels = [LOSS, PER_FEATURE, SETTLED, Panel("mean r_i", _mean_r, "mean_r"), MEAN_BIAS]
     l2e_story = toy_bridge.story(
@@ -206,7 +206,7 @@ def _bridge(found: Sequence[Finished]) -> list[Part]:
         toy_bridge.roc_figure(cases),
         toy_bridge.killing_figure(cases),
         sweep_figure([penalty], panels, l2e_story, "strength held", "even"),
-        sweep_figure([memel], panels, memel_story, "deactivated share of a sample's hidden values", "even"),
+        sweep_figure(memel, panels, memel_story, "deactivated share of a sample's hidden values", "even"),
         *toy_bridge.bridge_tables(cases),
         numbers_table(found, "Inhibition", "strength or share"),
     ]

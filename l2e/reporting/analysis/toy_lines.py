@@ -33,7 +33,7 @@ class Story(NamedTuple):
     caption: str
 
 
-LOSS = Panel("loss", lambda result: result.clean_loss, "loss")
+LOSS = Panel("loss", lambda r: r.clean_loss if r.run.inhibition == "memel" else r.loss, "loss")
 PER_FEATURE = Panel("monosemantic\nper feature", lambda result: result.per_feature, "monosemantic_per_feature")
 PER_NEURON = Panel("monosemantic\nper neuron", lambda result: result.per_neuron, "monosemantic_per_neuron")
 SETTLED = Panel(
@@ -70,6 +70,8 @@ def sweep_figure(
             for number, series in enumerate(found):
                 _over_values(axes, series, panel, number, scale == "even")
             axes.set_ylabel(panel.label)
+            if panel is LOSS and axes.get_ylim()[1] > 10:  # a training that failed
+                axes.set_yscale("log")
             if marked is not None:
                 axes.axvline(marked, color="#888888", linewidth=0.8, linestyle=":")
         if scale == "even":
@@ -189,7 +191,7 @@ def numbers_table(found: Sequence[Finished], title: str, label: str) -> Table:
             rows.append([series.name, f"{value:.4g}", *cells, spread([POSITIVE.measure(r) for r in results], 1)])
     caption = (
         f"Mean ± standard deviation over {len(next(iter(found[0].results.values())))} seeds. Loss: mean over the last "
-        "cycle of the learning rate, without an inhibition at work. Counts: after the last step, at the top of a "
+        "cycle of the learning rate, without a deactivation at work. Counts: after the last step, at the top of a "
         "cycle; settled: half a cycle before, at a learning rate of 0."
     )
     return Table(title, caption, ["series", label, *header], rows, text_columns=1)

@@ -62,12 +62,13 @@ def test_k_keeps_the_papers_product_with_the_batch() -> None:
 
 
 def test_without_inhibition_is_the_plain_run_in_both_series() -> None:
-    penalty, memel = plan(ToySettings(experiment="bridge"))
+    penalty, memel, naive = plan(ToySettings(experiment="bridge"))
     plain = [replace(ToyRun(), seed=seed) for seed in (1, 2, 3)]
-    assert penalty.runs[0.0] == memel.runs[0.0] == plain
+    assert penalty.runs[0.0] == memel.runs[0.0] == naive.runs[0.0] == plain
     assert {run.inhibition for runs in list(penalty.runs.values())[1:] for run in runs} == {"l2e"}
     assert [run.strength for run in penalty.runs[0.1]] == [0.1] * 3
     assert {(run.inhibition, run.strength, run.rate) for run in memel.runs[0.01]} == {("memel", 1.0, 0.01)}
+    assert {(run.inhibition, run.strength, run.rate) for run in naive.runs[0.04]} == {("memel", 0.0, 0.04)}
 
 
 def test_what_may_be_changed() -> None:
