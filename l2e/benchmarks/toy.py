@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 
 from l2e.analysis.toy import ToyRun, Training
-from l2e.analysis.toy.experiments import RATES
+from l2e.analysis.toy.plans import RATES
 from l2e.benchmarks.report import device_name, versions
 from l2e.benchmarks.turns import compare, timed
 

@@ -49,10 +49,10 @@ def main() -> None:
 
 
 def save_small(picture: Picture, folder: Path) -> None:
-    """PNG of 64 colours at three fifths of the resolution, and SVG; the page has the numbers."""
+    """PNG of 256 colours at three fifths of the resolution, and SVG; the page has the numbers."""
     image = Image.open(io.BytesIO(picture.png)).convert("RGB")
     buffer = io.BytesIO()
-    image.resize((image.width * 3 // 5, image.height * 3 // 5)).quantize(64).save(buffer, "PNG", optimize=True)
+    image.resize((image.width * 3 // 5, image.height * 3 // 5)).quantize(256).save(buffer, "PNG", optimize=True)
     write_atomically(folder / f"{picture.name}.png", buffer.getvalue())
     write_atomically(folder / f"{picture.name}.svg", picture.svg_file)
 

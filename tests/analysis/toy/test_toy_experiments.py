@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from l2e.analysis.toy.config import ToyRun
-from l2e.analysis.toy.experiments import SIZES, Series, ShapeSettings, ToySettings, plan, run
+from l2e.analysis.toy.experiments import ShapeSettings, ToySettings, plan, run
+from l2e.analysis.toy.plans import SIZES, Series
 from l2e.errors import UserError
 from l2e.settings import build_settings
 
@@ -69,6 +70,11 @@ def test_without_inhibition_is_the_plain_run_in_both_series() -> None:
     assert [run.strength for run in penalty.runs[0.1]] == [0.1] * 3
     assert {(run.inhibition, run.strength, run.rate) for run in memel.runs[0.01]} == {("memel", 1.0, 0.01)}
     assert {(run.inhibition, run.strength, run.rate) for run in naive.runs[0.04]} == {("memel", 0.0, 0.04)}
+
+
+def test_the_bridge_is_never_without_its_baseline() -> None:
+    penalty = plan(ToySettings(experiment="bridge", values=[0.2]))[0]
+    assert list(penalty.runs) == [0.0, 0.2]
 
 
 def test_what_may_be_changed() -> None:

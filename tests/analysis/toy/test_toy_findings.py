@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from l2e.analysis.toy import ToyRun
-from l2e.analysis.toy.experiments import SIZES, ToySettings, plan
+from l2e.analysis.toy.experiments import ToySettings, plan
+from l2e.analysis.toy.plans import SIZES
 from l2e.analysis.toy.results import ToyResult
 from l2e.analysis.toy.sweep import run_sweep
 from l2e.analysis.toy.truth import judge, labelled_values, roc
