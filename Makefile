@@ -5,7 +5,7 @@ COMMA := ,
 PYTHON := $(VENV)/bin/python
 SETUP := $(VENV)/.ready
 
-.PHONY: help setup demo seeds strength decrease-ratio readme-figures test test-all checks format clean
+.PHONY: help setup demo seeds strength decrease-ratio toy readme-figures test test-all checks format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ strength: $(SETUP)  ## The demo with the strength held at seven values, three se
 
 decrease-ratio: $(SETUP)  ## MEmeL's Table 4 on a small network, ten seeds (docs/results/decrease-ratio.md)
 	$(PYTHON) scripts/studies/decrease_ratio.py --seeds 10 --output docs/results/decrease-ratio.md
+
+toy: $(SETUP)  ## Toy models: all experiments and figures of docs/toy-models.md (about 20 minutes on 2 cores)
+	$(PYTHON) scripts/studies/toy.py --figures docs/figures --page docs/results/toy-models.md
 
 readme-figures: demo  ## Draw the README's figure anew
 	cp runs/demo/figures/threshold.png docs/figures/demo-threshold.png

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from l2e.benchmarks import activations, data, overhead
+from l2e.benchmarks import activations, data, overhead, toy
 from l2e.benchmarks.activations_config import ActivationsBenchmarkConfig
 from l2e.benchmarks.data_config import DataBenchmarkConfig
 from l2e.benchmarks.overhead_config import OverheadConfig
 from l2e.benchmarks.report import print_result
+from l2e.benchmarks.toy import ToyBenchmarkConfig
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.settings import build_settings
 
@@ -18,6 +19,7 @@ RUN: dict[str, Callable[[Any], dict[str, Any]]] = {
     "activations": activations.run,
     "data": data.run,
     "overhead": overhead.run,
+    "toy": toy.run,
 }
 """What runs a benchmark, by the `kind` of its settings."""
 
@@ -26,7 +28,10 @@ RUN: dict[str, Callable[[Any], dict[str, Any]]] = {
 class BenchmarkConfig:
     """Which benchmark, with its settings; a further one joins the union and `RUN`."""
 
-    benchmark: Annotated[ActivationsBenchmarkConfig | DataBenchmarkConfig | OverheadConfig, Field(discriminator="kind")]
+    benchmark: Annotated[
+        ActivationsBenchmarkConfig | DataBenchmarkConfig | OverheadConfig | ToyBenchmarkConfig,
+        Field(discriminator="kind"),
+    ]
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from l2e.analysis.feature_settings import FeatureSettings
 from l2e.cli.analysis_material import AnalyzeConfig
 from l2e.cli.analyze import KINDS, choose
-from l2e.cli.benchmark import BenchmarkConfig
+from l2e.cli.benchmark import RUN, BenchmarkConfig
 from l2e.cli.by_model import by_model
 from l2e.cli.evaluate import EvaluateConfig
 from l2e.cli.prepare import PrepareConfig
@@ -54,7 +54,11 @@ def test_every_choice_of_every_group(choice: str) -> None:
         assert config.inhibition.method == name
 
 
-@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml")))
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+# Those of the toy models are for scripts/analyze.py: tests/analysis/toy/test_toy_experiments.py.
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if not name.startswith("toy_")])
 def test_every_experiment(experiment: str) -> None:
     needed = ["++data.path=/somewhere"] if experiment == "pile_sample" else []
     config = build_settings(PretrainConfig, tree("pretrain", f"experiment={experiment}", *needed))
@@ -132,7 +136,7 @@ def test_other_scripts() -> None:
     prepare = build_settings(PrepareConfig, tree("prepare", "show=rows"))
     assert (prepare.data.kind, prepare.batch_size, prepare.seq_length) == ("pile", 1024, 2048)
     build_settings(EvaluateConfig, tree("evaluate", "path=a", "output=b"))
-    for benchmark in ("activations", "data", "overhead"):
+    for benchmark in RUN:
         assert build_settings(BenchmarkConfig, tree("benchmark", f"benchmark={benchmark}")).benchmark.kind == benchmark
 
 
