@@ -42,6 +42,9 @@ class DistributionsConfig:
     random: int = 1
     """Random neurons."""
 
+    ranking: Literal["probes", "mean_difference"] = "probes"
+    """How those are found: the published probes, or faster."""
+
     bins: int = 40
     """Of the histograms; an even number, so that one ends at the mean."""
 

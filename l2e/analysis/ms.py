@@ -25,6 +25,9 @@ class MsConfig:
     random: int = 10
     """Random neurons of all layers."""
 
+    ranking: Literal["probes", "mean_difference"] = "probes"
+    """How the neurons that tell a label best are found: the published probes, or faster."""
+
     seed: int = 0
     """Of the random neurons, the shuffled labels and the resamples."""
 

@@ -1,51 +1,24 @@
 """Analyse checkpoints; the entry of scripts/analyze.py."""
 
 import logging
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from l2e.analysis.feature_settings import FeatureSettings
 from l2e.analysis.request import Request
+from l2e.cli.analysis_kinds import KINDS, Kind
 from l2e.cli.analysis_material import AnalyzeConfig, Material
 from l2e.cli.analysis_models import NamedModel, find_models
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.errors import UserError
-from l2e.reporting.analysis.pages import Part, save_analysis
-from l2e.reporting.analysis.statistics import StatisticsSettings, draw_statistics
+from l2e.reporting.analysis.pages import save_analysis
 from l2e.settings import build_settings
 from l2e.training.launch import launched
 
 log = logging.getLogger("l2e")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of analysis, `analysis=<name>`."""
-
-    settings: type
-    """Dataclass of what stands under `analysis`."""
-
-    draw: Callable[[Request], Sequence[Part]]
-    """Makes figures, tables and sentences; called on one rank."""
-
-    needs: Literal["activations", "models", "runs", "texts", "nothing"] = "activations"
-    """What must have been named. Activations are collected beforehand, by all ranks; `models` are loaded by `draw`."""
-
-    each: bool = True
-    """Whether it is called for each set of texts by itself, or once."""
-
-
-KINDS: dict[str, Kind] = {
-    "statistics": Kind(
-        StatisticsSettings, lambda asked: draw_statistics(asked.settings, asked.feature_sets), needs="texts", each=False
-    ),
-}
-"""Every kind; a further one is a line here and a file in configs/analysis."""
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:
