@@ -1,15 +1,19 @@
 """One pass gives what hooks, the whole model and NumPy give; its memory stays in its bounds."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from plain_activations import plainly, random_features, small_model
+from transformers import AutoTokenizer
 
 from l2e.analysis.activation_settings import ActivationSettings
 from l2e.analysis.aggregate import aggregate, make_spans
 from l2e.analysis.collect import Room, collect, make_batches, plan_room
+from l2e.analysis.feature_settings import FeatureSettings
+from l2e.analysis.features import build_features
 from l2e.benchmarks.memory import peak_bytes
 from l2e.errors import UserError
 from l2e.models import build_pythia
@@ -144,6 +148,17 @@ def test_a_writer_that_fails_ends_the_collection() -> None:
 
     with pytest.raises(OSError, match="no space"):
         collect(small_model(), random_features(), ActivationSettings(), np.arange(37), write)
+
+
+def test_real_texts_of_many_lengths(real_data: Path, tmp_path: Path) -> None:
+    path = real_data / "features" / "data_subset" / "pile_subsets_8.jsonl"
+    settings = FeatureSettings(path=str(path), per_label=2, window=384, ignore_first_k=25)
+    tokenizer = AutoTokenizer.from_pretrained(real_data / "tokenizer")
+    features = build_features("data_subset", settings, tokenizer, tmp_path)
+    assert len(set(features.ends.tolist())) > 3, "some are padded"
+    model = build_pythia("tiny", vocab_size=50304).eval()
+    found = gathered(model, features, batch_tokens=1000, memory_mib=16)
+    np.testing.assert_allclose(found, plainly(model, features, "hidden_post", "mean"), rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
