@@ -1,5 +1,6 @@
 """One pass gives what hooks, the whole model and NumPy give; its memory stays in its bounds."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,22 @@ def test_too_little_memory_is_told_with_what_is_enough() -> None:
         plan_room(config, ActivationSettings(batch_tokens=100), 4, 512)
 
 
+def test_a_slow_writer_finds_its_values_unchanged() -> None:
+    model, features = small_model(), random_features(160, 64, seed=5)
+    settings = ActivationSettings(memory_mib=2, batch_tokens=256)
+    found, filled, writes = np.zeros((3, 160, 512)), threading.Event(), []
+
+    def write(rows: np.ndarray, values: np.ndarray) -> None:
+        filled.clear()
+        filled.wait(0.5)  # the next batch is through the model; after the last nobody says so
+        writes.append(len(rows))
+        found[:, rows] = values
+
+    collect(model, features, settings, np.arange(160), write, lambda sequences, tokens: filled.set())
+    assert len(writes) > 2
+    np.testing.assert_allclose(found, plainly(model, features, "hidden_post", "mean"), atol=1e-5)
+
+
 def test_a_writer_that_fails_ends_the_collection() -> None:
     def write(rows: np.ndarray, values: np.ndarray) -> None:
         raise OSError("no space")
@@ -152,12 +169,12 @@ def test_a_writer_that_fails_ends_the_collection() -> None:
 
 def test_real_texts_of_many_lengths(real_data: Path, tmp_path: Path) -> None:
     path = real_data / "features" / "data_subset" / "pile_subsets_8.jsonl"
-    settings = FeatureSettings(path=str(path), per_label=2, window=384, ignore_first_k=25)
+    settings = FeatureSettings(path=str(path), per_label=2, window=256, ignore_first_k=25)
     tokenizer = AutoTokenizer.from_pretrained(real_data / "tokenizer")
     features = build_features("data_subset", settings, tokenizer, tmp_path)
-    assert len(set(features.ends.tolist())) > 3, "some are padded"
+    assert len(set(features.ends.tolist())) > 1, "some are padded"
     model = build_pythia("tiny", vocab_size=50304).eval()
-    found = gathered(model, features, batch_tokens=1000, memory_mib=16)
+    found = gathered(model, features, batch_tokens=700, memory_mib=16)
     np.testing.assert_allclose(found, plainly(model, features, "hidden_post", "mean"), rtol=0, atol=1e-5)
 
 
