@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from l2e.analysis.activation_files import ActivationFiles
+from l2e.analysis.aggregate import to_device
 from l2e.analysis.collect import collect, layers_of, make_batches, plan_room
 from l2e.analysis.hooks import width_of
 from l2e.analysis.models import DTYPES
@@ -120,7 +121,7 @@ class Ways:
         room = plan_room(self.model.config, self.settings, element, int(self.features.ends.max()))
         for batch in make_batches(self.features.ends, self.rows, room):
             tokens = self.features.tokens[batch, : int(self.features.ends[batch].max())]
-            self.model.gpt_neox(torch.from_numpy(tokens.astype(np.int64)).to(self.device), use_cache=False)
+            self.model.gpt_neox(to_device(tokens.astype(np.int64), self.device), use_cache=False)
         self.settle()
 
     @torch.no_grad()

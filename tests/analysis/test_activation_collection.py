@@ -1,15 +1,20 @@
 """One pass gives what hooks, the whole model and NumPy give; its memory stays in its bounds."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from plain_activations import plainly, random_features, small_model
+from transformers import AutoTokenizer
 
 from l2e.analysis.activation_settings import ActivationSettings
 from l2e.analysis.aggregate import aggregate, make_spans
 from l2e.analysis.collect import Room, collect, make_batches, plan_room
+from l2e.analysis.feature_settings import FeatureSettings
+from l2e.analysis.features import build_features
 from l2e.benchmarks.memory import peak_bytes
 from l2e.errors import UserError
 from l2e.models import build_pythia
@@ -138,12 +143,39 @@ def test_too_little_memory_is_told_with_what_is_enough() -> None:
         plan_room(config, ActivationSettings(batch_tokens=100), 4, 512)
 
 
+def test_a_slow_writer_finds_its_values_unchanged() -> None:
+    model, features = small_model(), random_features(160, 64, seed=5)
+    settings = ActivationSettings(memory_mib=2, batch_tokens=256)
+    found, filled, writes = np.zeros((3, 160, 512)), threading.Event(), []
+
+    def write(rows: np.ndarray, values: np.ndarray) -> None:
+        filled.clear()
+        filled.wait(0.5)  # the next batch is through the model; after the last nobody says so
+        writes.append(len(rows))
+        found[:, rows] = values
+
+    collect(model, features, settings, np.arange(160), write, lambda sequences, tokens: filled.set())
+    assert len(writes) > 2
+    np.testing.assert_allclose(found, plainly(model, features, "hidden_post", "mean"), atol=1e-5)
+
+
 def test_a_writer_that_fails_ends_the_collection() -> None:
     def write(rows: np.ndarray, values: np.ndarray) -> None:
         raise OSError("no space")
 
     with pytest.raises(OSError, match="no space"):
         collect(small_model(), random_features(), ActivationSettings(), np.arange(37), write)
+
+
+def test_real_texts_of_many_lengths(real_data: Path, tmp_path: Path) -> None:
+    path = real_data / "features" / "data_subset" / "pile_subsets_8.jsonl"
+    settings = FeatureSettings(path=str(path), per_label=2, window=256, ignore_first_k=25)
+    tokenizer = AutoTokenizer.from_pretrained(real_data / "tokenizer")
+    features = build_features("data_subset", settings, tokenizer, tmp_path)
+    assert len(set(features.ends.tolist())) > 1, "some are padded"
+    model = build_pythia("tiny", vocab_size=50304).eval()
+    found = gathered(model, features, batch_tokens=700, memory_mib=16)
+    np.testing.assert_allclose(found, plainly(model, features, "hidden_post", "mean"), rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

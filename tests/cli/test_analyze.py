@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,6 +195,23 @@ def test_activations_are_there_before_it_draws_and_kept(
     calls.clear()
     analyse(f"models={run_folder}", *WORLD_OVERRIDES, *second, "analysis.kind=mine", "activations.aggregation=max")
     assert calls == ["collect", "all"]
+
+
+@pytest.mark.slow
+def test_two_ranks_collect_and_one_draws(run_folder: Path, cache: Path, tmp_path: Path) -> None:
+    common = ["analysis=statistics", "analysis.kind=mine", f"models={run_folder}", *WORLD_OVERRIDES]
+    means = []
+    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
+        places = [f"output={tmp_path / name}", f"cache_dir={tmp_path / name / 'cache'}"]
+        (tmp_path / name / "cache").mkdir(parents=True)
+        shutil.copytree(cache / "worlds", tmp_path / name / "cache" / "worlds")
+        script = str(Path(__file__).with_name("analyze_process.py"))
+        command = [sys.executable, *launcher, script, *common, *places]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert re.findall(r"drawn by rank \d: .*", done.stdout) == ["drawn by rank 0: 35 sequences"]
+        means.append([float(row["mean"]) for row in rows_of(tmp_path / name / "tables" / "mine-means-builtin.csv")])
+    np.testing.assert_allclose(means[0], means[1], atol=2e-6)
 
 
 def test_once_for_each_set_or_once_for_all(analyse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
