@@ -1,6 +1,9 @@
 """Every score against loops over exact fractions and against SciPy, on random and on awkward values."""
 
+import os
 import statistics
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -101,7 +104,6 @@ def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
 def test_scores_of_single_values(case: tuple[np.ndarray, np.ndarray]) -> None:
     values, _ = case
     expected = np.array(exact(values), dtype=np.float64).T
-    # Far from zero, a double itself holds the spread of 1e-4 to 5 digits; the loops take it as it is.
     np.testing.assert_allclose(monosemanticity_scores(values), expected, rtol=1e-9, atol=1e-15)
 
 
@@ -245,6 +247,41 @@ def test_what_is_refused() -> None:
             false_killing_rate(values, labels, rate)
     with pytest.raises(ValueError, match="at least one neuron"):
         false_killing_rate(values[:, :0], labels, 0.1)
+
+
+def test_labels_that_tie_but_for_rounding() -> None:
+    """Two labels mirrored at the mean score alike; which sums come out a bit larger must not decide."""
+    draw = np.random.default_rng(0)
+    half = draw.normal(0.3, 1, (31, 200))
+    values, labels = np.concatenate([half, 1.4 - half]), np.repeat([0, 1], 31)
+    order = draw.permutation(62)
+    own = class_scores(values[order], labels[order])
+    assert (own[0] < own[1]).any()  # by rounding
+    assert (relatively_monosemantic_feature(values[order], labels[order]) == 0).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_neurons() -> None:
+    script = """
+import resource
+import numpy as np
+from l2e.analysis import class_scores, scored_values
+from l2e.analysis.scores import ks_statistic
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+scored_values.BLOCK = 2**20
+numbers, labels = np.random.default_rng(0).standard_normal(40_000).astype(np.float32), np.arange(4000) % 9
+def many(neurons):  # a table that takes no room
+    return np.lib.stride_tricks.as_strided(numbers, (4000, neurons), (4, 4))
+found = []
+for neurons in (2000, 16000):
+    class_scores(many(neurons), labels)
+    ks_statistic(many(neurons // 4), labels)
+    found.append(peak())
+assert found[1] - found[0] < 60, found  # 450 if each block kept its memory
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def test_no_neurons_have_no_scores() -> None:

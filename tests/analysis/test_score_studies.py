@@ -47,6 +47,7 @@ def test_planted_neurons_are_found_by_every_score() -> None:
     assert found.own.value == pytest.approx(3, abs=0.2)
     assert found.rest.value == pytest.approx(1 / 3, abs=0.1)
     assert found.chance.value < 1.5
+    assert found.over_rest.value == pytest.approx(found.own.value - found.rest.value)
     assert found.over_rest.low > 2
     assert found.over_random.low > 1
     assert max(one.own for one in found.control) < 1.5
