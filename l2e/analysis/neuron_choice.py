@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from l2e.analysis.subjects import Activations, FeatureSet
 
-
 _COLUMNS = 256
 """Neurons that are in memory at a time: 58 MB for the 28,084 sequences of the largest set."""
 
