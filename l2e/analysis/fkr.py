@@ -139,7 +139,7 @@ def _model(settings: FkrConfig, subject: Subject, features: FeatureSet) -> Model
             for layer in range(activations.layers)
         ),
         all_layers=table[:, shown],
-        minimum=percentiles(settings.rates[int(mean[shown].argmin())], lowest),
+        minimum=percentiles(settings.rates[int(mean[shown].argmin())], lowest, between=False),
     )
 
 

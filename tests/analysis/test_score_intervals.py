@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap, ttest_1samp
 
 from l2e.analysis import dynamics
-from l2e.analysis.bootstrap import difference_interval, mean_interval, weights
+from l2e.analysis.bootstrap import difference_interval, mean_interval, percentiles, weights
 
 
 def test_intervals() -> None:
@@ -24,6 +24,7 @@ def test_intervals() -> None:
     assert (two.low, two.high) == pytest.approx((scipys.low, scipys.high), abs=0.03)
     assert mean_interval(values, 100, 5) == mean_interval(values, 100, 5)
     assert all(math.isnan(end) for end in mean_interval(values[:1], 100, 0)[1:])
+    assert percentiles(0.1, np.array([0.1] * 96 + [0.4] * 4), between=False) == (0.1, 0.1, 0.4)
     assert (weights(7, 50, 0).sum(axis=1) == 7).all()
 
 

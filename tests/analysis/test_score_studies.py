@@ -88,6 +88,7 @@ def test_false_killing_rates_of_layers() -> None:
     at = [false_killing_rate(MODEL.values(layer), FEATURES.labels, 0.02) for layer in range(3)]
     assert [layer.rate.value for layer in found.by_layer] == pytest.approx(at)
     assert all(one.low < one.value < one.high for one in found.by_rate)
+    assert {*found.minimum} <= set(rates)
     assert found.minimum.value == rates[int(np.mean(table, axis=0).argmin())]
     each = fkr.measure(fkr.FkrConfig(rates=rates, per_input=True), [MODEL], FEATURES).models[0]
     assert each.all_layers[0, 2] == pytest.approx(
