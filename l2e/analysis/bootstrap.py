@@ -1,6 +1,6 @@
 """Intervals by resampling: how far a mean would move with other neurons or other sequences."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,11 @@ def difference_interval(
     return percentiles(value, one - other)
 
 
-def percentiles(value: float, resampled: NDArray[np.floating]) -> Interval:
-    """`value` with the middle 95% of what resampling made of it; NaN there is left out."""
-    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def percentiles(value: float, resampled: NDArray[np.floating], between: bool = True) -> Interval:
+    """`value` with the middle 95% of what resampling made of it; NaN there is left out.
+
+    Without `between` the ends are values that occurred, for numbers that come from a list.
+    """
+    method: Literal["linear", "inverted_cdf"] = "linear" if between else "inverted_cdf"
+    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method=method)
     return Interval(value, float(low), float(high))

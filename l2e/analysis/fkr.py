@@ -112,9 +112,10 @@ def _model(settings: FkrConfig, subject: Subject, features: FeatureSet) -> Model
     activations = subject.activations()
     rates = sorted({*settings.rates, settings.rate, 1.0})
     found, resampled = [], []
+    n = len(features.labels)
+    drawn = weights(n - n // 2 if settings.held_out else n, settings.resamples, settings.seed)
     for layer in range(activations.layers):
         counts = _layer(settings, activations, layer, features, rates)
-        drawn = weights(counts.selected.shape[1], settings.resamples, settings.seed)
         found.append(counts.rate)
         resampled.append(_ratio(drawn @ counts.false.T, drawn @ counts.selected.T))
         log.info("%s: false killing rate of layer %d of %d", subject.name, layer + 1, activations.layers)
@@ -138,7 +139,7 @@ def _model(settings: FkrConfig, subject: Subject, features: FeatureSet) -> Model
             for layer in range(activations.layers)
         ),
         all_layers=table[:, shown],
-        minimum=percentiles(settings.rates[int(mean[shown].argmin())], lowest),
+        minimum=percentiles(settings.rates[int(mean[shown].argmin())], lowest, between=False),
     )
 
 

@@ -64,14 +64,13 @@ def killing(
     if features is None:
         features = scored.highest()[1]
     wanted = torch.as_tensor(features, device=scored.device)
-    blocks = _in_single_precision(scored)
-    if per_input:
-        ranks = [_rank(rate, scored.neurons) for rate in rates]
-        counts = [_count(phi, _rowwise(phi, ranks), scored.labels[rows], wanted) for rows, phi in blocks]
-    else:
-        taus = _thresholds(scored, [_rank(rate, scored.sequences * scored.neurons) for rate in rates])
-        counts = [_count(phi, taus[:, None], scored.labels[rows], wanted) for rows, phi in blocks]
-    selected, false = (torch.cat(parts, dim=1).cpu().numpy() for parts in zip(*counts, strict=True))
+    ranks = [_rank(rate, scored.neurons if per_input else scored.sequences * scored.neurons) for rate in rates]
+    taus = None if per_input else _thresholds(scored, ranks)[:, None]
+    counts = torch.empty(2, len(ranks), scored.sequences, dtype=torch.long, device=scored.device)
+    for rows, phi in _in_single_precision(scored):
+        limits = _rowwise(phi, ranks) if taus is None else taus
+        counts[..., rows] = _count(phi, limits, scored.labels[rows], wanted)
+    selected, false = counts.cpu().numpy()
     return Killing(selected, false)
 
 
@@ -89,15 +88,15 @@ def _rowwise(phi: Tensor, ranks: Sequence[int]) -> Tensor:
     return ordered[:, [rank - 1 for rank in ranks]].T
 
 
-def _count(phi: Tensor, taus: Tensor, labels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """How many of each row reach the thresholds, and how many of those are false, [thresholds, rows] each."""
+def _count(phi: Tensor, taus: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+    """How many of each row reach the thresholds, and how many of those are false, [2, thresholds, rows]."""
     wrong = labels[:, None] != features
     selected, false = [], []
     for tau in taus:
         hit = phi >= tau[:, None]
         selected.append(_row_sums(hit))
         false.append(_row_sums(hit & wrong))
-    return torch.stack(selected), torch.stack(false)
+    return torch.stack([torch.stack(selected), torch.stack(false)])
 
 
 def _row_sums(mask: Tensor) -> Tensor:

@@ -36,8 +36,10 @@ __all__ = [
 def monosemanticity_scores(values: A) -> A:
     """phi of every value, [sequences, neurons] like `values`: (z - mean)^2 / sample variance (L03)."""
     scored = ScoredValues(values, torch.zeros(len(values), dtype=torch.long))
-    blocks = [phi for _, phi in scored.by_neuron()]
-    return like(values, torch.cat(blocks, dim=1) if blocks else torch.empty(scored.sequences, 0))
+    found = scored.room(scored.sequences, scored.neurons)
+    for columns, phi in scored.by_neuron():
+        found[:, columns] = phi
+    return like(values, found)
 
 
 def class_scores(values: A, labels: Array, classes: int | None = None) -> A:
@@ -99,8 +101,10 @@ def ks_statistic(values: A, labels: Array, classes: int | None = None) -> A:
     """
     scored = ScoredValues(values, labels, classes)
     features = scored.highest()[1]
-    found = [_ks(phi, scored.labels, features[columns]) for columns, phi in scored.by_neuron()]
-    return like(values, torch.cat(found) if found else torch.empty(0, dtype=torch.float64, device=scored.device))
+    found = scored.room(scored.neurons)
+    for columns, phi in scored.by_neuron():
+        found[columns] = _ks(phi, scored.labels, features[columns])
+    return like(values, found)
 
 
 def false_killing_rate(values: Array, labels: Array, rate: float, per_input: bool = False) -> float:

@@ -14,7 +14,6 @@ from l2e.analysis import (
     ks_statistic,
     relatively_monosemantic_feature,
     scored_values,
-    scores,
 )
 from l2e.analysis.scores import feature_scores, killing, monosemanticity_scores, rest_scores
 
@@ -101,7 +100,6 @@ def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
 def test_scores_of_single_values(case: tuple[np.ndarray, np.ndarray]) -> None:
     values, _ = case
     expected = np.array(exact(values), dtype=np.float64).T
-    # Far from zero, a double itself holds the spread of 1e-4 to 5 digits; the loops take it as it is.
     np.testing.assert_allclose(monosemanticity_scores(values), expected, rtol=1e-9, atol=1e-15)
 
 
@@ -198,67 +196,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> N
     np.testing.assert_array_equal(killing(values, labels, rates, per_input=True).selected, rows)
 
 
-def test_memory_mapped_values_are_read_only_in_blocks(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values, labels = CASES["single precision"]
-    np.save(tmp_path / "values.npy", values)
-    mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
-    monkeypatch.setattr(scored_values, "BLOCK", 120)
-    largest = []
-    read = scored_values.ScoredValues._read
-    monkeypatch.setattr(
-        scored_values.ScoredValues,
-        "_read",
-        lambda self, rows, columns: largest.append((block := read(self, rows, columns)).numel()) or block,
-    )
-    np.testing.assert_array_equal(class_scores(mapped, labels), class_scores(values, labels))
-    killing(mapped, labels, [0.1])
-    assert max(largest) <= 120
-
-
 def test_features_chosen_elsewhere() -> None:
     values, labels = CASES["planted"]
     none = killing(values, labels, [1.0], features=np.full(7, 3))
     assert none.rate[0] == pytest.approx((labels != 3).mean())
-
-
-def test_what_is_refused() -> None:
-    values, labels = CASES["noise"]
-    broken = values.copy()
-    broken[4, 3] = np.nan
-    with pytest.raises(ValueError, match="neuron 3 has values that are not finite"):
-        class_scores(broken, labels)
-    broken[4, 3] = np.inf
-    with pytest.raises(ValueError, match="neuron 3"):
-        ks_statistic(broken, labels)
-    for bad in (labels[:-1], labels.astype(float), labels[:, None]):
-        with pytest.raises(ValueError, match="labels must be 60 whole numbers"):
-            class_scores(values, bad)
-    with pytest.raises(ValueError, match="at least 0, not -1 to 3"):
-        class_scores(values, np.where(labels == 0, -1, labels))
-    with pytest.raises(ValueError, match="0 to 2, not 0 to 3"):
-        class_scores(values, labels, classes=3)
-    for bad in (values[:1], values[0], values[None]):
-        with pytest.raises(ValueError, match="at least 2 sequences"):
-            class_scores(bad, labels[: len(bad)])
-    for rate in (0.0, -0.1, 1.01, float("nan")):
-        with pytest.raises(ValueError, match="rate must lie in"):
-            false_killing_rate(values, labels, rate)
-    with pytest.raises(ValueError, match="at least one neuron"):
-        false_killing_rate(values[:, :0], labels, 0.1)
-
-
-def test_no_neurons_have_no_scores() -> None:
-    values, labels = np.empty((5, 0)), np.array([0, 1, 2, 0, 1])
-    assert class_scores(values, labels).shape == (3, 0)
-    assert monosemanticity_scores(values).shape == (5, 0)
-    assert ks_statistic(values, labels).shape == relatively_monosemantic_feature(values, labels).shape == (0,)
-
-
-def test_labels_without_sequences_at_the_end() -> None:
-    values, labels = CASES["noise"]
-    found = class_scores(values, labels, classes=6)
-    assert found.shape == (6, 7)
-    assert np.isnan(found[4:]).all()
-    np.testing.assert_array_equal(found[:4], class_scores(values, labels))
-    assert (relatively_monosemantic_feature(values, labels, classes=6) < 4).all()
-    assert scores.ks_statistic(values, labels, classes=6).tolist() == ks_statistic(values, labels).tolist()

@@ -1,32 +1,18 @@
 """The studies on models whose neurons are known, and their numbers against plain loops."""
 
-import math
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import yaml
 from made_neurons import LABELS, PLANTS, MadeModel, made_features, made_model
-from scipy.stats import bootstrap, ks_2samp, ttest_1samp
+from scipy.stats import ks_2samp
 
-from l2e.analysis import distributions, dynamics, fkr, ks, layers, ms
-from l2e.analysis.bootstrap import difference_interval, mean_interval, weights
-from l2e.analysis.neuron_choice import BY_MEAN_DIFFERENCE, Ranking, by_mean_difference, random_neurons, shuffled
+from l2e.analysis import distributions, fkr, ks, layers, ms
 from l2e.analysis.scores import false_killing_rate, relatively_monosemantic_feature
 from l2e.errors import UserError
-from l2e.settings import build_settings
 
 FEATURES = made_features()
 MODEL = made_model(FEATURES)
-KINDS = {
-    "ms": ms.MsConfig,
-    "ks": ks.KsConfig,
-    "layers": layers.LayersConfig,
-    "fkr": fkr.FkrConfig,
-    "dynamics": dynamics.DynamicsConfig,
-    "distributions": distributions.DistributionsConfig,
-}
 
 
 def phi_of(column: np.ndarray) -> np.ndarray:
@@ -47,6 +33,7 @@ def test_planted_neurons_are_found_by_every_score() -> None:
     assert found.own.value == pytest.approx(3, abs=0.2)
     assert found.rest.value == pytest.approx(1 / 3, abs=0.1)
     assert found.chance.value < 1.5
+    assert found.over_rest.value == pytest.approx(found.own.value - found.rest.value)
     assert found.over_rest.low > 2
     assert found.over_random.low > 1
     assert max(one.own for one in found.control) < 1.5
@@ -70,57 +57,6 @@ def test_only_planted_neurons_are_never_killed_falsely() -> None:
     assert [one.value for one in found.by_rate] == [0, 0, 0, 0.75]
     assert found.by_layer[0].rate == (0, 0, 0)
     assert found.chance == 0.75
-
-
-def test_a_ranking_of_ones_own() -> None:
-    given = [one for one in by_mean_difference(MODEL, FEATURES, 20) if (one.layer, one.neuron) not in PLANTS][:2]
-    ranking = Ranking("my probe", lambda activations, features, count: given)
-    found = ms.measure(ms.MsConfig(top=2, control=False), [MODEL], FEATURES, ranking)
-    assert found.ranked_by == "my probe"
-    assert [(one.layer, one.neuron) for one in found.models[0].top] == [(one.layer, one.neuron) for one in given]
-    assert found.models[0].control == ()
-
-
-def test_mean_difference_by_loops() -> None:
-    values = MODEL.values(1).astype(np.float64).copy()
-    values[:, 4] = 2.5
-    model = MadeModel("one layer", 1, [values.astype(np.float32)])
-    found = by_mean_difference(model, FEATURES, 16)
-    gaps = {}
-    for neuron in set(range(16)) - {4}:
-        column = model.values(0)[:, neuron].astype(np.float64)
-        each = [abs(column[FEATURES.labels == k].mean() - column[FEATURES.labels != k].mean()) for k in range(4)]
-        gaps[neuron] = (max(each) / column.std(), LABELS[int(np.argmax(each))])
-    order = sorted(gaps, key=lambda neuron: -gaps[neuron][0])
-    assert [one.neuron for one in found] == [*order, 4]
-    assert found[-1].gap == 0
-    for one in found[:-1]:
-        assert one.gap == pytest.approx(gaps[one.neuron][0], rel=1e-9)
-        assert one.feature == gaps[one.neuron][1]
-    assert len(by_mean_difference(MODEL, FEATURES, 5)) == 5
-
-
-def test_random_neurons_are_a_fair_sample_without_repeats() -> None:
-    picked = [(layer, neuron) for layer, some in random_neurons(MODEL, 30, 3) for neuron in some.tolist()]
-    assert len(set(picked)) == 30
-    assert picked == sorted(picked)
-    again = [(layer, neuron) for layer, some in random_neurons(MODEL, 30, 3) for neuron in some.tolist()]
-    other = [(layer, neuron) for layer, some in random_neurons(MODEL, 30, 4) for neuron in some.tolist()]
-    assert picked == again != other
-    assert sum(len(some) for _, some in random_neurons(MODEL, 10_000, 0)) == 48
-    times = np.zeros((3, 16))
-    for seed in range(600):
-        for layer, some in random_neurons(MODEL, 12, seed):
-            times[layer, some] += 1
-    assert abs(times - 150).max() < 5 * math.sqrt(600 * 0.25 * 0.75)
-
-
-def test_shuffled_labels_keep_their_numbers() -> None:
-    mixed = shuffled(FEATURES, 1)
-    assert np.bincount(mixed.labels).tolist() == np.bincount(FEATURES.labels).tolist()
-    assert (mixed.labels != FEATURES.labels).mean() > 0.5
-    same = {field.name for field in fields(FEATURES)} - {"labels"}
-    assert all(getattr(mixed, key) is getattr(FEATURES, key) for key in same)
 
 
 def test_ks_and_layers_by_loops() -> None:
@@ -152,6 +88,7 @@ def test_false_killing_rates_of_layers() -> None:
     at = [false_killing_rate(MODEL.values(layer), FEATURES.labels, 0.02) for layer in range(3)]
     assert [layer.rate.value for layer in found.by_layer] == pytest.approx(at)
     assert all(one.low < one.value < one.high for one in found.by_rate)
+    assert {*found.minimum} <= set(rates)
     assert found.minimum.value == rates[int(np.mean(table, axis=0).argmin())]
     each = fkr.measure(fkr.FkrConfig(rates=rates, per_input=True), [MODEL], FEATURES).models[0]
     assert each.all_layers[0, 2] == pytest.approx(
@@ -198,6 +135,7 @@ def test_distributions_are_histograms_of_each_label() -> None:
         expected = [((own >= a) & (own < b)).mean() for a, b in zip(found.edges, found.edges[1:], strict=False)]
         expected[-1] += (own == found.edges[-1]).mean()
         np.testing.assert_allclose(planted.shares[label], expected)
+        assert planted.label_means[label] == pytest.approx(standard[FEATURES.labels == label].mean())
         assert planted.scores[label] == pytest.approx((standard[FEATURES.labels == label] ** 2).mean())
     assert np.abs(noise.label_means).max() < 0.5
     chosen = distributions.measure(distributions.DistributionsConfig(top=2, random=1), [MODEL], FEATURES).neurons
@@ -228,81 +166,3 @@ def test_neurons_that_no_model_has() -> None:
     ):
         with pytest.raises(UserError, match=message):
             distributions.measure(distributions.DistributionsConfig(neurons=[name]), [MODEL], FEATURES)
-
-
-def test_intervals() -> None:
-    values = np.random.default_rng(0).exponential(size=80)
-    found = mean_interval(values, 20_000, 0)
-    scipys = bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
-    assert found.value == values.mean()
-    assert (found.low, found.high) == pytest.approx((scipys.low, scipys.high), abs=0.02)
-    others = values[:40] + 1
-    two = difference_interval(others, values, 20_000, 0)
-    scipys = bootstrap(
-        (others, values), lambda a, b, axis: a.mean(axis) - b.mean(axis), method="percentile", n_resamples=20_000, rng=1
-    ).confidence_interval
-    assert (two.low, two.high) == pytest.approx((scipys.low, scipys.high), abs=0.03)
-    assert mean_interval(values, 100, 5) == mean_interval(values, 100, 5)
-    assert all(math.isnan(end) for end in mean_interval(values[:1], 100, 0)[1:])
-    assert (weights(7, 50, 0).sum(axis=1) == 7).all()
-
-
-def threshold(setting: str, seed: int, level: float, selected: float = 0.02) -> dynamics.ThresholdCurve:
-    steps = np.arange(1, 101)
-    values = np.where(steps <= 20, np.nan, 9.0)
-    values[90:] = level + np.array([-0.5, 0.5] * 5)
-    return dynamics.ThresholdCurve("tiny", setting, seed, "2", steps, values, np.full(100, selected), 0.02)
-
-
-def test_threshold_differences_are_paired_by_seed() -> None:
-    ours, theirs = {1: 4.0, 2: 4.5, 3: 4.2, 9: 1.0}, {1: 5.0, 2: 5.1, 3: 5.6, 8: 7.0}
-    curves = [threshold("l2e", seed, level) for seed, level in ours.items()]
-    curves += [threshold("baseline", seed, level) for seed, level in theirs.items()]
-    ends = dynamics.levels(dynamics.DynamicsConfig(), curves)
-    assert [end.value for end in ends] == pytest.approx([*ours.values(), *theirs.values()])
-    (change,) = dynamics.changes(ends)
-    assert change.seeds == (1, 2, 3)
-    assert change.differences == pytest.approx((-1.0, -0.6, -1.4))
-    interval = ttest_1samp(change.differences, 0).confidence_interval(0.95)
-    assert change.mean == pytest.approx((-1.0, interval.low, interval.high))
-    one = dynamics.changes([end for end in ends if end.curve.seed == 1])[0].mean
-    assert one.value == pytest.approx(-1)
-    assert math.isnan(one.low)
-    assert dynamics.changes([end for end in ends if end.curve.setting == "l2e"]) == []
-    assert [end.settled for end in dynamics.levels(dynamics.DynamicsConfig(), [threshold("l2e", 1, 5, 0.002)])] == [
-        False
-    ]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_configuration_files(kind: str) -> None:
-    file = Path(fkr.__file__).parents[2] / "configs" / "analysis" / f"{kind}.yaml"
-    tree = yaml.safe_load(file.read_text())
-    settings = build_settings(KINDS[kind], tree)
-    assert settings == KINDS[kind]()
-    assert settings.kind == kind
-
-
-@pytest.mark.parametrize(
-    ("kind", "key", "value", "message"),
-    [
-        ("ms", "top", 0, "top must be at least 1, not 0"),
-        ("ks", "neurons", 0, "neurons must be at least 1, not 0"),
-        ("layers", "resamples", 0, "resamples must be at least 1, not 0"),
-        ("fkr", "rates", [0.1, 0.01], "rates must be ascending"),
-        ("fkr", "rates", [0.0, 0.01], "rates must be ascending, above 0"),
-        ("fkr", "rates", [], "rates must be at least one"),
-        ("fkr", "rate", 1.5, "rate must be in"),
-        ("fkr", "layer", 3, "unknown setting"),
-        ("dynamics", "tail", 0.0, "tail must be in"),
-        ("distributions", "bins", 5, "bins must be even"),
-        ("distributions", "neurons", [{"layer": 1}], "neurons.0: a value is required"),
-    ],
-)
-def test_settings_that_are_refused(kind: str, key: str, value: object, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        build_settings(KINDS[kind], {key: value})
-
-
-def test_the_default_ranking_has_a_name() -> None:
-    assert ms.measure(ms.MsConfig(top=1, random=1), [MODEL], FEATURES).ranked_by == BY_MEAN_DIFFERENCE.name
