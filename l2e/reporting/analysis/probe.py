@@ -102,8 +102,10 @@ def top_figure(studies: Sequence[ProbedModel], settings: ProbeSettings) -> Pictu
             rows += [(name, s.model, s.parameters, *n) for s, n in zip(mine, numbers, strict=True)]
             places, (mean, low, high, confirmed) = _places(mine, studies), np.array(numbers).T
             look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.errorbar(places, mean, [mean - low, high - mean], label=plain(name), linewidth=1.3, capsize=2, **look)
-            axes.plot(places, confirmed, linestyle=LINES[1], linewidth=0.9, markerfacecolor="white", **look)
+            whole, broken = LINES[:2] if _logarithmic(studies) else ("none", "none")  # no line without a scale
+            bars = [mean - low, high - mean]
+            axes.errorbar(places, mean, bars, label=plain(name), linestyle=whole, linewidth=1.3, capsize=2, **look)
+            axes.plot(places, confirmed, linestyle=broken, linewidth=0.9, markerfacecolor="white", **look)
         _scale_axis(axes, studies)
         axes.set_ylabel(f"mean F1 of the top {settings.top}")
         axes.set_ylim(0, 1.05)
