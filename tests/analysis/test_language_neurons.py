@@ -8,7 +8,7 @@ import pytest
 from language_model import LANGUAGES, Texts, collect, train, untrained
 from probing_samples import HeldActivations
 
-from l2e.analysis.probe_table import best_neurons
+from l2e.analysis.probe_table import above_cut, best_neurons
 from l2e.analysis.probing import ProbeSettings, probe_neurons
 
 STEPS = 200
@@ -31,14 +31,21 @@ def class_scores_by_hand(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.slow
 def test_language_neurons(analysed: Any) -> None:
-    losses, features, activations, _ = analysed
+    losses, features, activations, before = analysed
     assert np.mean(losses[-20:]) < losses[0] - 2.0
-    table = probe_neurons("small", HeldActivations(activations), features, ProbeSettings(solver="newton"))
+    settings = ProbeSettings(solver="newton")
+    table = probe_neurons("small", HeldActivations(activations), features, settings)
     top = best_neurons(table, 10)
-    print([(r.layer, r.neuron, r.feature, round(r.test_f1_score, 3), round(r.confirm_f1_score, 3)) for r in top])
-    assert min(row.test_f1_score for row in top) > 0.95
+    assert min(row.test_f1_score for row in top) > 0.95  # measured: 1.0
     fair = best_neurons(table, 10, by="select_f1_score")
-    assert np.mean([row.confirm_f1_score for row in fair]) > 0.9
+    assert np.mean([row.confirm_f1_score for row in fair]) > 0.9  # measured: 1.0
+    # Random weights already tell English, whose passages have the most unknown tokens: 2 pairs against 320.
+    high, untrained_high = (
+        above_cut(table),
+        above_cut(probe_neurons("untrained", HeldActivations(before), features, settings)),
+    )
+    assert len(high) > 10 * len(untrained_high)
+    assert len({row.feature for row in high}) >= 4  # measured: el, en, sv, de, nl, it
     # Fig 3a: phi_l of the neurons far above phi_l^-, of all other labels; Fig 3b: and above phi_l* of random neurons.
     own, rest = [], []
     for row in top:
@@ -46,11 +53,10 @@ def test_language_neurons(analysed: Any) -> None:
         label = LANGUAGES.index(row.feature)
         own.append(scores[label])
         rest.append(np.delete(scores, label).mean())
+    assert min(own) > 10 * max(rest)  # measured: 7.95 and 0.13; 8 = n / n_l - 1 is a neuron of two values
     random = np.random.default_rng(0)
     anywhere = [
         class_scores_by_hand(activations[layer][:, random.choice(512, 250)], features.labels).max(axis=0)
         for layer in range(4)
     ]
-    print(np.round(own, 2), np.round(rest, 2), np.mean(anywhere), np.percentile(np.concatenate(anywhere), 95))
-    assert all(mine > 5 * other for mine, other in zip(own, rest, strict=True))
-    assert np.mean(own) > 1.5 * np.mean(anywhere)
+    assert np.mean(own) > 1.4 * np.mean(anywhere)  # measured: 1.65 times

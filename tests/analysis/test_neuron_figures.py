@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from l2e.analysis.probe_table import best_neurons, write_table
 from l2e.analysis.probing import ProbeSettings, halves, probe_neurons, split
 from l2e.errors import UserError
 from l2e.reporting.analysis.deactivate import draw_deactivate
-from l2e.reporting.analysis.probe import ProbedModel, draw_probe, top_figure
+from l2e.reporting.analysis.probe import ProbedModel, _places, draw_probe, top_figure
 from l2e.reporting.cells import Table
 from l2e.reporting.pictures import Picture, save
 
@@ -112,6 +112,17 @@ def test_sets_of_labels_share_a_figure() -> None:
         studies.append(ProbedModel("m", 10, features, 1, rows))
     rows = rows_of(top_figure(studies, ProbeSettings(top=3)))
     assert [row["dataset"] for row in rows] == ["natural_language", "code_language"]
+
+
+def test_models_of_one_size_stand_beside_each_other() -> None:
+    activations, features = sample(layers=1)
+    rows = probe_neurons("m", activations, features, ProbeSettings(ranked=5))
+    studies = [ProbedModel(name, 10, features, 1, rows) for name in ("baseline", "l2e")]
+    picture = top_figure(studies, ProbeSettings(top=3))
+    assert [row["model"] for row in rows_of(picture)] == ["baseline", "l2e"]
+    assert _places(studies, studies) == [0.0, 1.0]
+    other = replace(studies[1], parameters=7)
+    assert _places([studies[0], other], [studies[0], other]) == [10.0, 7.0]
 
 
 def test_a_table_to_compare_with(probed, tmp_path: Path) -> None:

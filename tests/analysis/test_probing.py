@@ -223,6 +223,7 @@ def test_each_neuron_is_among_the_best_once_and_ties_are_settled() -> None:
         (0, 2, "a"), (0, 1, "b"), (1, 2, "c"), (1, 1, "a"),
     ]  # fmt: skip
     assert len(best_neurons(rows, 2)) == 2
+    assert len(best_neurons(rows, 9)) == 4
     high = above_cut(rows, 0.9)  # strictly above
     assert [(row.neuron, row.feature) for row in high] == [(2, "a"), (1, "b")]
     assert count_by_label(high, ("a", "b", "c")) == {"a": 1, "b": 1, "c": 0}

@@ -100,10 +100,12 @@ def top_figure(studies: Sequence[ProbedModel], settings: ProbeSettings) -> Pictu
             mine = sorted((s for s in studies if s.features.name == name), key=lambda study: study.parameters)
             numbers = [_top_numbers(study, settings) for study in mine]
             rows += [(name, s.model, s.parameters, *n) for s, n in zip(mine, numbers, strict=True)]
-            sizes, (mean, low, high, confirmed) = [s.parameters for s in mine], np.array(numbers).T
+            places, (mean, low, high, confirmed) = _places(mine, studies), np.array(numbers).T
             look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.errorbar(sizes, mean, [mean - low, high - mean], label=plain(name), linewidth=1.3, capsize=2, **look)
-            axes.plot(sizes, confirmed, linestyle=LINES[1], linewidth=0.9, markerfacecolor="white", **look)
+            whole, broken = LINES[:2] if _logarithmic(studies) else ("none", "none")  # no line without a scale
+            bars = [mean - low, high - mean]
+            axes.errorbar(places, mean, bars, label=plain(name), linestyle=whole, linewidth=1.3, capsize=2, **look)
+            axes.plot(places, confirmed, linestyle=broken, linewidth=0.9, markerfacecolor="white", **look)
         _scale_axis(axes, studies)
         axes.set_ylabel(f"mean F1 of the top {settings.top}")
         axes.set_ylim(0, 1.05)
@@ -219,14 +221,34 @@ def compared(study: ProbedModel, found: Comparison, settings: ProbeSettings) -> 
     return [picture, sentence]
 
 
+def _places(mine: Sequence[ProbedModel], studies: Sequence[ProbedModel]) -> list[float]:
+    """Where models stand: at their parameters, or one beside the other where two have as many."""
+    names = _by_size(studies)
+    if _logarithmic(studies):
+        return [float(study.parameters) for study in mine]
+    return [float(names.index(study.model)) for study in mine]
+
+
 def _scale_axis(axes: Axes, studies: Sequence[ProbedModel]) -> None:
-    sizes = {study.parameters: plain(study.model, 18) for study in studies}
-    axes.set_xscale("log")
-    axes.set_xticks(list(sizes), list(sizes.values()), fontsize=8)
+    names = _by_size(studies)
+    first = {study.model: study for study in reversed(studies)}
+    places = _places([first[name] for name in names], studies)
+    if _logarithmic(studies):
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_xticks(places, [plain(name, 18) for name in names], fontsize=8, rotation=20 if len(names) > 4 else 0)
     axes.minorticks_off()
-    if len(sizes) == 1:
-        (size,) = sizes
-        axes.set_xlim(size / 2, size * 2)
+
+
+def _logarithmic(studies: Sequence[ProbedModel]) -> bool:
+    sizes = {study.model: study.parameters for study in studies}
+    return len(set(sizes.values())) == len(sizes) > 1
+
+
+def _by_size(studies: Sequence[ProbedModel]) -> list[str]:
+    """Names of the models, the smallest first, else as they were given."""
+    return list(dict.fromkeys(study.model for study in sorted(studies, key=lambda study: study.parameters)))
 
 
 def slug(text: str) -> str:

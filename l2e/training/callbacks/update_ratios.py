@@ -20,17 +20,11 @@ Key = int | str
 
 @dataclass(frozen=True, eq=False)
 class Before:
-    """The outputs of one tapped block before an update, and the statistics that score them before and after."""
+    """The outputs of one tapped block before an update, and what is needed to compare them with those after it."""
 
     values: Tensor
     mean: Tensor
-    var: Tensor
-    compensation: float
     selected: Tensor
-
-    def scores(self, values: Tensor) -> Tensor:
-        """phi by the statistics before the update, so that a change of the score is a change of the output."""
-        return monosemanticity_score(values, self.mean, self.var, self.compensation)
 
 
 class UpdateRatioCallback(Callback):
@@ -115,12 +109,11 @@ def _selects(tap: Tap) -> bool:
 
 
 def _before(tap: Tap, values: Tensor) -> Before:
-    moments, config = tap.statistics.moments, tap.config
+    moments = tap.statistics.moments
     assert moments is not None
     mean, var = (_against(values, each, tap) for each in (moments.mean, moments.var))
-    scores = monosemanticity_score(values, mean, var, config.compensation)
-    selected = scores > tap.statistics.threshold.limit(scores)
-    return Before(values, mean, var, config.compensation, selected)
+    scores = monosemanticity_score(values, mean, var, tap.config.compensation)
+    return Before(values, mean, scores > tap.statistics.threshold.limit(scores))
 
 
 def _against(values: Tensor, statistic: Tensor, tap: Tap) -> Tensor:
@@ -133,13 +126,16 @@ def _against(values: Tensor, statistic: Tensor, tap: Tap) -> Tensor:
 
 
 def _sums(before: Before, after: Tensor) -> Tensor:
-    """What adds up over ranks: numbers of selected outputs and their sums, float64 [6]."""
-    z, moved = before.values[before.selected], after[before.selected]
-    phi, phi_after = (before.scores(values)[before.selected] for values in (before.values, after))
+    """What adds up over ranks: numbers of selected outputs and their sums, float64 [6].
+
+    Both scores are by the statistics before the update, so that a change of the score is a change of the output; the
+    spread, the same in both, cancels.
+    """
+    z, moved, mean = (each.expand_as(after)[before.selected] for each in (before.values, after, before.mean))
     some = z != 0
     parts = [
         torch.ones_like(z),
-        decrease_ratio(phi, phi_after),
+        decrease_ratio((z - mean) ** 2, (moved - mean) ** 2),
         some,
         torch.where(some, total_update_ratio(torch.where(some, z, 1.0), moved), 0.0),
         (moved - z).abs(),
