@@ -75,6 +75,8 @@ def test_killing_by_hand() -> None:
     judged = Judged(np.array([1.0, 1.0]), np.array([0, 1]), np.array([0, 1]), {})
     everything = torch.tensor([True, True])
     assert killed(data, judged, everything, 0.25) == (1.0, 0.5)
+    swapped = Judged(np.array([1.0, 1.0]), np.array([0, 1]), np.array([1, 0]), {})  # l* is not what they answer to
+    assert killed(data, swapped, everything, 0.25) == (0.0, 0.5)
     half = Judged(np.array([1.0, 0.5]), np.array([0, 1]), np.array([0, 1]), {})
     assert killed(data, half, everything, 0.25) == (1.0, 0.0)
     neither = Judged(np.array([0.5, 0.5]), np.array([0, 1]), np.array([0, 1]), {})
