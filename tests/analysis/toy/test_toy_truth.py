@@ -69,7 +69,7 @@ def test_detectors_by_hand() -> None:
 def test_killing_by_hand() -> None:
     """Two neurons, monosemantic for features 0 and 1. The two highest of 8 scores: neuron 0 in sample 3, label 1, but
     feature 0 is there: counted false, truly right; neuron 1 in sample 2, label 0 and no feature 1: false."""
-    values = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 9.0], [9.0, 0.1]])
+    values = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 9.0], [9.0, 1.0]])
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.5, 1.0]])
     data = Labelled(values, torch.tensor([0, 0, 0, 1]), features)
     judged = Judged(np.array([1.0, 1.0]), np.array([0, 1]), np.array([0, 1]), {})
