@@ -133,10 +133,8 @@ class Training:
 
     @torch.no_grad()
     def _measure_clean(self, inputs: Tensor, targets: Tensor) -> None:
-        self.model.eval()
-        losses = task_loss(self.model(inputs)[0], targets)
+        losses = task_loss(self.model(inputs)[0], targets)  # a tap does nothing without gradients
         self.clean += torch.stack([losses, torch.ones_like(losses)])
-        self.model.train()
 
     def _of_runs(self, name: str) -> Tensor:
         return torch.tensor([getattr(run, name) for run in self.runs], dtype=torch.float32, device=self.device)

@@ -40,6 +40,9 @@ def test_results_come_in_the_order_asked(tmp_path: Path) -> None:
     r = found[0].monosemanticity()
     assert found[0].count("monosemantic") == int((r > 0.999).sum())
     assert found[0].count("mean_bias") == pytest.approx(float(found[0].bias.mean()), abs=1e-6)
+    settled = float(training.records[24]["mean_bias"][0])  # half a cycle before the end
+    assert found[0].count("mean_bias", 1) == pytest.approx(settled, abs=1e-5)
+    assert abs(settled - found[0].count("mean_bias")) > 1e-4
 
 
 def test_nothing_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

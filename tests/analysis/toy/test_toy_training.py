@@ -144,6 +144,21 @@ def test_inhibited_side_by_side_as_alone(method: str) -> None:
         torch.testing.assert_close(together.clean_losses()[index], alone.clean_losses()[0], rtol=2e-2, atol=1e-4)
 
 
+def test_clean_losses_are_measured_without_the_deactivation() -> None:
+    """Every eighth step of the last cycle, on its batch, with the weights before it."""
+    run = replace(SMALL, inhibition="memel", strength=0.0, rate=0.3, batch_size=64)
+    training, expected = Training([run]), []
+    for step in range(run.steps):
+        if step in (16, 24):
+            inputs, targets = training.task.batch(step)
+            model = training.model
+            hidden = torch.relu(inputs[0] @ model.weight_in[0] + model.bias[0])
+            expected.append(float(((hidden @ model.weight_out[0] - targets[0]) ** 2).sum().detach() / 64))
+        training.step()
+    assert training.clean_losses().item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert training.losses[16, 0].item() != pytest.approx(expected[0], rel=1e-2)
+
+
 def test_strength_is_held_and_zero_is_without() -> None:
     settings = {"inhibition": "l2e", "steps": 128, "rate": 0.1, "batch_size": 64}
     training = trained(Training([replace(SMALL, strength=strength, **settings) for strength in (0.0, 0.2)]))

@@ -69,12 +69,14 @@ def test_detectors_by_hand() -> None:
 def test_killing_by_hand() -> None:
     """Two neurons, monosemantic for features 0 and 1. The two highest of 8 scores: neuron 0 in sample 3, label 1, but
     feature 0 is there: counted false, truly right; neuron 1 in sample 2, label 0 and no feature 1: false."""
-    values = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 9.0], [9.0, 0.1]])
+    values = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 9.0], [9.0, 1.0]])
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.5, 1.0]])
     data = Labelled(values, torch.tensor([0, 0, 0, 1]), features)
     judged = Judged(np.array([1.0, 1.0]), np.array([0, 1]), np.array([0, 1]), {})
     everything = torch.tensor([True, True])
     assert killed(data, judged, everything, 0.25) == (1.0, 0.5)
+    swapped = Judged(np.array([1.0, 1.0]), np.array([0, 1]), np.array([1, 0]), {})  # l* is not what they answer to
+    assert killed(data, swapped, everything, 0.25) == (0.0, 0.5)
     half = Judged(np.array([1.0, 0.5]), np.array([0, 1]), np.array([0, 1]), {})
     assert killed(data, half, everything, 0.25) == (1.0, 0.0)
     neither = Judged(np.array([0.5, 0.5]), np.array([0, 1]), np.array([0, 1]), {})
