@@ -26,7 +26,7 @@ from l2e.inhibition.kernels.forward import nearest
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 SHAPES = [(4, 5, 8), (3, 7, 150), (1, 1, 1), (2, 1025), (20, 2, 3), (2, 3, 2, 5)]
-"""A plain one, blocks with a tail, the smallest, samples of one dimension, more samples than a program takes, of three."""
+"""Plain, a block with a tail, the smallest, samples of one dimension, more than a program takes, three dimensions."""
 
 
 @pytest.fixture(autouse=True)
@@ -235,9 +235,10 @@ def test_values_and_gradients_that_are_not_contiguous() -> None:
     plain = triton_ops.join_gradients(expanded.contiguous(), values, rule, one, one, None)
     for found, expected in zip(triton_ops.join_gradients(expanded, turned, rule, one, one, None), plain, strict=True):
         assert torch.equal(found, expected)
-    assert triton_ops.look(turned, rule, "count", None, None).selected == triton_ops.look(
-        values, rule, "count", None, None
-    ).selected
+    assert (
+        triton_ops.look(turned, rule, "count", None, None).selected
+        == triton_ops.look(values, rule, "count", None, None).selected
+    )
 
 
 def test_the_same_numbers_every_time_and_those_of_pytorch() -> None:

@@ -6,7 +6,7 @@ import triton.language as tl
 from l2e.inhibition.kernels.forward import nearest, wide
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def join_kernel(
     other,
     values,

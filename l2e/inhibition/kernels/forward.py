@@ -91,15 +91,18 @@ def nearest(values, dtype: tl.constexpr):
     """Round fp32 to `dtype`, ties to even; by hand for bf16, so that the interpreter and every GPU agree."""
     if dtype == tl.bfloat16:
         pattern = values.to(tl.int32, bitcast=True)
-        rounded = (pattern + 0x7FFF + ((pattern >> 16) & 1)) >> 16
-        rounded = tl.where(values != values, 0x7FC0, rounded)
-        return rounded.to(tl.int16).to(tl.bfloat16, bitcast=True)
-    return values.to(dtype)
+        upper = (pattern + 0x7FFF + ((pattern >> 16) & 1)) >> 16
+        result = tl.where(values != values, 0x7FC0, upper).to(tl.int16).to(tl.bfloat16, bitcast=True)
+    else:
+        result = values.to(dtype)
+    return result
 
 
 @triton.jit
 def wide(values):
     """fp32 of any type; by hand from bf16, where the interpreter loses the numbers below the smallest normal one."""
     if values.dtype == tl.bfloat16:
-        return (values.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
-    return values.to(tl.float32)
+        result = (values.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    else:
+        result = values.to(tl.float32)
+    return result

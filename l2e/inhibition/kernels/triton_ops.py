@@ -56,9 +56,7 @@ def gather(values: Tensor, sums: ShiftedSums, mean: Tensor) -> None:
     _launch(values.contiguous(), Rule(mean, mean, mean), sums, {})
 
 
-def look(
-    values: Tensor, rule: Rule, purpose: Purpose, find_limit: FindLimit | None, sums: ShiftedSums | None
-) -> View:
+def look(values: Tensor, rule: Rule, purpose: Purpose, find_limit: FindLimit | None, sums: ShiftedSums | None) -> View:
     """Score, select and count, and gather the sums in the same pass.
 
     Args:
