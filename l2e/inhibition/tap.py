@@ -49,6 +49,8 @@ class Tap:
     def __init__(self, config: InhibitionConfig, name: str) -> None:
         self.config = config
         self.statistics = Statistics(config, name)
+        self.weight: Tensor
+        self.control: StrengthControl | None
         self.strength = self.absorbed = torch.tensor(torch.nan)
         self._copies = False  # whether the model changes these outputs in place
         self._watched: tuple[Tensor, int] | None = None
