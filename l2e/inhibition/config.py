@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from l2e.inhibition.kernels import Kernel, missing
 from l2e.inhibition.methods import METHODS, Method
 
 PUBLISHED_WEIGHTS = "1e-11 for 70M, 1e-10 for 410M, 1e-9 for 2.8B, each with reduction=sum"
@@ -86,6 +87,10 @@ class InhibitionConfig:
     """Score with statistics that hold the batch itself, as MEmeL's published code; the papers score first
     (2.5). Needs `scope: micro_batch`."""
 
+    kernel: Kernel = "auto"
+    """What works on the outputs: `torch`, `triton` (one pass over the memory), or `auto`: triton on a GPU where it is
+    installed and the outputs are fp32, bf16 or fp16, torch otherwise."""
+
     stochastic_rounding: bool = False
     """In half precision round the sum of the two gradients at random, so that a small penalty acts on average."""
 
@@ -99,6 +104,7 @@ class InhibitionConfig:
         self._check_selection()
         self._check_action()
         self._check_statistics()
+        self._check_kernel()
 
     @property
     def recipe(self) -> Method:
@@ -162,6 +168,16 @@ class InhibitionConfig:
             raise ValueError("channel_dim must not be 0, the dimension of the batch")
         if self.update_first and self.scope == "step":
             raise ValueError("update_first needs scope=micro_batch: a step's statistics are whole only at its end")
+
+    def _check_kernel(self) -> None:
+        if self.kernel != "triton":
+            return
+        if self.recipe.selection is None:
+            raise ValueError(f"kernel: method {self.method} has no work for triton; use kernel=auto")
+        if self.neurons == "channel" and self.channel_dim != -1:
+            raise ValueError("kernel: triton pools positions only where the channels are last (channel_dim=-1)")
+        if (reason := missing()) is not None:
+            raise ValueError(f"kernel=triton is impossible: {reason}; kernel=auto takes what there is")
 
 
 def _names(selection: str) -> str:

@@ -65,24 +65,27 @@ class Selection:
         """
         limit = self.limit(scores)
         mask = scores > limit
-        self.record(scores, limit, mask)
+        total = torch.full_like(self._counts[0], mask.numel())
+        self.record(mask.sum(), total, limit)
+        self.warm(scores, total)
         return mask
 
     def limit(self, scores: Tensor) -> Tensor:
         """What a score must exceed to be selected, to be compared with `scores`."""
         raise NotImplementedError
 
-    def record(self, scores: Tensor, limit: Tensor, mask: Tensor, known: Tensor | None = None) -> None:
+    def record(self, selected: Tensor, total: Tensor, limit: Tensor) -> None:
         """Count a selection.
 
         Args:
-            scores: as in `observe`.
-            limit: of these scores.
-            mask: of these scores.
-            known: 0-dim int64, how many scores stand for something; the others must be 0. All by default.
+            selected: 0-dim int64, how many scores were selected.
+            total: 0-dim int64, how many scores stand for something; the others must have been 0.
+            limit: that they had to exceed.
         """
-        total = torch.full_like(self._counts[0], mask.numel()) if known is None else known
-        self._counts += torch.stack([mask.sum(), total])
+        self._counts += torch.stack([selected, total])
+
+    def warm(self, scores: Tensor, total: Tensor) -> None:
+        """Take note of scores before there is a threshold; `total` as in `record`."""
 
     def pending(self) -> list[Tensor]:
         """What this update has counted, to be summed over ranks in place before `step`."""
@@ -150,9 +153,8 @@ class MovingThreshold(Selection):
         """tau; nothing lies above the NaN of the warm-up."""
         return self.tau
 
-    def record(self, scores: Tensor, limit: Tensor, mask: Tensor, known: Tensor | None = None) -> None:
-        """Count a selection, or the scores of the warm-up."""
-        super().record(scores, limit, mask, known)
+    def warm(self, scores: Tensor, total: Tensor) -> None:
+        """Find the k-th largest score, or count it into the histogram; nothing once there is a threshold."""
         if self.ready:
             return
         if self.exact:
@@ -160,8 +162,7 @@ class MovingThreshold(Selection):
             self._kth += torch.stack([_kth_largest(scores.flatten(), k), torch.ones_like(self._kth[0])])
             return
         self._warm_histogram().add(scores)
-        if known is not None:
-            self._warm_histogram().counts[0] -= scores.numel() - known
+        self._warm_histogram().counts[0] -= scores.numel() - total
 
     def pending(self) -> list[Tensor]:
         """See `Selection.pending`; in the warm-up with the histogram, the same on a rank that saw nothing."""
@@ -240,9 +241,9 @@ class ExactTopK(Selection):
         kth = _kth_largest(flat, k)
         return torch.nextafter(kth, torch.zeros_like(kth)).view(-1, *[1] * (scores.dim() - 1))
 
-    def record(self, scores: Tensor, limit: Tensor, mask: Tensor, known: Tensor | None = None) -> None:
+    def record(self, selected: Tensor, total: Tensor, limit: Tensor) -> None:
         """Count a selection."""
-        super().record(scores, limit, mask, known)
+        super().record(selected, total, limit)
         self._kth += torch.stack([limit.sum(), torch.full_like(self._kth[0], len(limit))])
 
     def pending(self) -> list[Tensor]:

@@ -1,39 +1,18 @@
 """What a tap knows of its outputs: their moments, and the threshold of their scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2e.inhibition.config import InhibitionConfig
+from l2e.inhibition.kernels import load_triton, takes_triton, torch_ops
 from l2e.inhibition.moments import RunningMoments, ShiftedSums
 from l2e.inhibition.reduce import largest_over_ranks, sum_over_ranks, world_size
+from l2e.inhibition.rule import Purpose, Rule, View
 from l2e.inhibition.score import inverse_spread
 from l2e.inhibition.selection import ExactTopK, MovingThreshold, Selection
-
-
-@dataclass(frozen=True, eq=False)
-class Rule:
-    """What selects an output, with the statistics of one moment; all broadcast against the outputs.
-
-    Statistics are replaced, never changed in place, so a rule can be kept for the backward pass at no cost.
-    """
-
-    mean: Tensor
-    inverse_spread: Tensor
-    limit: Tensor
-
-    def scores(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Deviations from the mean and scores (M01, M04) of values [batch, *shape], both fp32."""
-        deviation = values.float() - self.mean
-        return deviation, deviation * deviation * self.inverse_spread
-
-    def select(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Deviations from the mean and mask of the selected; the same ones every time."""
-        deviation, scores = self.scores(values)
-        return deviation, scores > self.limit
 
 
 class Statistics:
@@ -56,39 +35,46 @@ class Statistics:
         self.updates = 0
         self.selected_share = torch.tensor(torch.nan)
         self._sums: ShiftedSums | None = None
+        self._inverse: Tensor | None = None  # inverse spreads, kept until they change
 
-    def observe(self, values: Tensor) -> tuple[Rule, Tensor, Tensor] | None:
+    def observe(self, values: Tensor, purpose: Purpose = "count") -> View | None:
         """Gather one micro-batch of outputs [batch, *shape], score, select and count.
 
+        Args:
+            values: the outputs, without a graph.
+            purpose: what the selected are found for.
+
         Returns:
-            The rule, the deviations and the mask of the selected. None while nothing is selected.
+            What was found; None while nothing is selected.
 
         Raises:
             ValueError: the samples have another shape than before.
             FloatingPointError: values are not finite (`scope: micro_batch`; `Inhibition.step` says so otherwise).
         """
-        moments = self._gather(values)
-        each_pass = self.config.scope == "micro_batch"
+        moments = self._make_room(values)
+        each_pass, late = self.config.scope == "micro_batch", self.config.update_first
+        scored, ready = moments.updates >= self.config.late_start, moments.merges >= self.config.late_start
+        view = self._look(values, ready if scored and not late else None, purpose, gather=True)
         if each_pass:
             share([self], [])
             require_finite([self])
-        scored, ready = moments.updates >= self.config.late_start, moments.merges >= self.config.late_start
-        if self.config.update_first:
+        if late:
             self._merge()
-        selected = self._select(values, ready) if scored else None
+            view = self._look(values, ready, purpose, gather=False) if scored else None
         if each_pass:
             sum_over_ranks(self.threshold.pending() if scored else [])
             selecting = self.threshold.ready
             self._merge()
             self._end_selection()
-            return selected if selecting else None
-        return selected if self.threshold.ready else None
+            return view if selecting else None
+        return view if self.threshold.ready else None
 
-    def renew(self, rule: Rule, values: Tensor) -> Rule:
-        """The rule for a recomputation of its outputs: an exact limit belongs to its samples."""
-        if isinstance(self.threshold, ExactTopK):
-            return replace(rule, limit=self.threshold.limit(rule.scores(values)[1]))
-        return rule
+    def look_again(self, values: Tensor, rule: Rule, purpose: Purpose) -> View:
+        """What was found in outputs that are recomputed; counts nothing. An exact limit belongs to its samples."""
+        find_limit = self.threshold.limit if isinstance(self.threshold, ExactTopK) else None
+        if takes_triton(self.config.kernel, values, rule.mean):
+            return load_triton().look(values, rule, purpose, find_limit, None)
+        return torch_ops.look(values, rule, purpose, find_limit)
 
     def step(self) -> None:
         """End an optimizer step; what was gathered has been summed over the ranks."""
@@ -151,7 +137,7 @@ class Statistics:
         self.updates = state["updates"]
         self.threshold = self._new_threshold(device)
         self.threshold.load_state_dict(state["threshold"])
-        self.moments = None
+        self.moments = self._inverse = None
         if state["moments"] is not None:
             self.moments = self._new_moments(state["moments"]["mean"].shape, device)
             self.moments.load_state_dict(state["moments"])
@@ -165,46 +151,71 @@ class Statistics:
     def _new_moments(self, shape: torch.Size, device: torch.device) -> RunningMoments:
         return RunningMoments(shape, self.config.forget_after, device, self.config.count_offset)
 
-    def _gather(self, values: Tensor) -> RunningMoments:
+    def _make_room(self, values: Tensor) -> RunningMoments:
+        """Moments and sums for samples like these."""
         if values.dim() < 2:
             raise ValueError(f"{self.name} gave outputs of shape {list(values.shape)}; expected [batch, ..., neurons]")
-        samples = self._samples(values)
+        found = self._shape(values)
         if self.moments is None:
-            self.moments = self._new_moments(samples.shape[1:], values.device)
+            self.moments = self._new_moments(found, values.device)
             self.threshold = self._new_threshold(values.device)
         moments = self.moments
-        known, found = moments.mean.shape, samples.shape[1:]
+        known = moments.mean.shape
         if len(found) != len(known) or found[min(1, len(found) - 1) :] != known[min(1, len(known) - 1) :]:
             raise ValueError(
                 f"{self.name} gave outputs of shape {list(found)} per sample after {list(known)}: only the number of "
                 f"positions, the first of at least two dimensions, may change; neurons=channel pools all positions"
             )
         if self._sums is None:
-            self._sums = ShiftedSums(moments.mean if moments.updates else samples.mean(0))
+            self._sums = ShiftedSums(moments.mean if moments.updates else self._samples(values).mean(0).contiguous())
         if len(found) > 1:
             moments.grow(found[0])
         self._sums.grow(moments.mean.shape[0])
-        self._sums.add(samples)
         return moments
 
-    def _select(self, values: Tensor, ready: Tensor) -> tuple[Rule, Tensor, Tensor]:
+    def _look(self, values: Tensor, ready: Tensor | None, purpose: Purpose, gather: bool) -> View | None:
+        """Gather outputs, and score them where it is said which positions are ready for it."""
+        assert self.moments is not None
+        assert self._sums is not None or not gather
+        # The sums of an update are about the mean that it is scored with; before a first merge there is none.
+        mean = self._broadcast(self._sums.shift if gather and self._sums is not None else self.moments.mean, values)
+        triton = takes_triton(self.config.kernel, values, mean)
+        if gather and self._sums is not None and (ready is None or not triton or not self.threshold.ready):
+            if triton:
+                load_triton().gather(values, self._sums, mean)
+            else:
+                self._sums.add(self._samples(values))
+            gather = False
+        if ready is None:
+            return None
+        rule = Rule(mean, self._broadcast(self._inverse_spread(ready), values), self.threshold.tau)
+        find_limit = self.threshold.limit if isinstance(self.threshold, ExactTopK) else None
+        # The warm-up needs every score, which Triton's kernel does not write.
+        if triton and self.threshold.ready:
+            view = load_triton().look(values, rule, purpose, find_limit, self._sums if gather else None)
+        else:
+            view = torch_ops.look(values, rule, purpose, find_limit)
+        ready = ready[: values.shape[1]]
+        total = ready.sum() * (values.numel() // ready.numel())
+        self.threshold.record(view.selected, total, view.rule.limit)
+        if view.scores is not None:
+            self.threshold.warm(view.scores, total)
+        return view
+
+    def _inverse_spread(self, ready: Tensor) -> Tensor:
+        """What a squared deviation is multiplied by, the same until the next merge; fp32, shape of the moments."""
         assert self.moments is not None
         var, seen = self.moments.var, self.moments.count > 0
-        typical = var.sum() / (seen.sum() * (var.numel() // seen.numel())).clamp_min(1)
-        # A position that was not there in enough updates scores 0.
-        inverse = inverse_spread(var, self.config.compensation, typical) * ready
-        rule = Rule(self._broadcast(self.moments.mean, values), self._broadcast(inverse, values), self.threshold.tau)
-        deviation, scores = rule.scores(values)
-        rule = replace(rule, limit=self.threshold.limit(scores))
-        mask = scores > rule.limit
-        ready = ready[: values.shape[1]]
-        self.threshold.record(scores, rule.limit, mask, ready.sum() * (values.numel() // ready.numel()))
-        return rule, deviation, mask
+        if self._inverse is None or self._inverse.shape != var.shape:  # of another shape: there are new positions
+            typical = var.sum() / (seen.sum() * (var.numel() // seen.numel())).clamp_min(1)
+            # A position that was not there in enough updates scores 0.
+            self._inverse = inverse_spread(var, self.config.compensation, typical) * ready
+        return self._inverse
 
     def _merge(self) -> None:
         if self._sums is not None and self.moments is not None:
             self.moments.merge(*self._sums.moments())
-            self._sums = None
+            self._sums = self._inverse = None
 
     def _end_selection(self) -> None:
         selecting = self.threshold.ready
@@ -212,10 +223,15 @@ class Statistics:
         self.selected_share = counts[0] / counts[1] if selecting else torch.tensor(torch.nan)
 
     def _samples(self, values: Tensor) -> Tensor:
-        """One row per sample of a neuron: [batch, *shape], or [batch x positions, channels] when pooled."""
+        """One row per sample of a neuron, in fp32: [batch, *shape], or [batch x positions, channels] when pooled."""
         if self.config.neurons == "position":
             return values.float()
         return values.float().movedim(self.config.channel_dim, -1).flatten(0, -2)
+
+    def _shape(self, values: Tensor) -> torch.Size:
+        """Of one such row."""
+        position = self.config.neurons == "position"
+        return values.shape[1:] if position else torch.Size([values.shape[self.config.channel_dim]])
 
     def _broadcast(self, statistic: Tensor, values: Tensor) -> Tensor:
         if self.config.neurons == "position":

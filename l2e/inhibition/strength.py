@@ -1,5 +1,6 @@
 """Strength (DESIGN section 4): what the penalty does to the gradient, and how to hold it."""
 
+import hashlib
 from typing import Any
 
 import torch
@@ -21,11 +22,9 @@ class GradientMeter:
         self.ratio = torch.full((), torch.nan, device=device)
         self.absorbed = torch.full((), torch.nan, device=device)
 
-    def add(self, penalty: Tensor, other: Tensor, total: Tensor, mask: Tensor) -> None:
-        """Count one backward pass; gradients at the tap, `penalty` fp32 at weight 1, the others as they are."""
-        unchanged = mask & (total == other)
-        parts = (penalty.norm() ** 2, other.float().norm() ** 2, mask.sum(), unchanged.sum())
-        self.totals += torch.stack([part.double() for part in parts])
+    def add(self, totals: Tensor) -> None:
+        """Count one backward pass: what `totals` sums, float64 [4]."""
+        self.totals += totals
 
     def step(self) -> None:
         """End an update."""
@@ -93,6 +92,35 @@ class StrengthControl:
         """Take over a saved state."""
         self.log_ratio = torch.as_tensor(state["log_ratio"]).to(self.log_ratio)
         self.weight = torch.as_tensor(state["weight"]).to(self.weight)
+
+
+class Rounding:
+    """Random numbers for rounding: a function of what they are drawn for, so that a resumed run draws the same.
+
+    Attributes:
+        generator: for PyTorch's kernels.
+    """
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        self.generator = torch.Generator(device or "cpu")
+        self._drawn_for = ""
+        self._draws = 0
+
+    def start(self, drawn_for: str) -> None:
+        """Begin the stream that is named so."""
+        self._drawn_for = drawn_for
+        self._draws = 0
+        self.generator.manual_seed(_digest(drawn_for))
+
+    def next_seed(self) -> int:
+        """For a kernel that counts its draws itself: another one at each call, of 62 bits."""
+        self._draws += 1
+        return _digest(f"{self._drawn_for}/{self._draws}") >> 1 | 1 << 61
+
+
+def _digest(text: str) -> int:
+    """63 bits that depend on all of the text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
 def round_at_random(values: Tensor, dtype: torch.dtype, generator: torch.Generator | None = None) -> Tensor:

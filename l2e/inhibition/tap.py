@@ -1,6 +1,5 @@
 """One tapped block: what is done to its selected outputs, forwards, backwards and when recomputed."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +7,11 @@ import torch
 from torch import Tensor
 
 from l2e.inhibition.config import InhibitionConfig
-from l2e.inhibition.methods import deactivate, sum_of_logs
+from l2e.inhibition.kernels import load_triton, takes_triton, torch_ops
 from l2e.inhibition.reduce import rank
-from l2e.inhibition.statistics import Rule, Statistics
-from l2e.inhibition.strength import GradientMeter, StrengthControl, round_at_random
+from l2e.inhibition.rule import Purpose, Rule, View
+from l2e.inhibition.statistics import Statistics
+from l2e.inhibition.strength import GradientMeter, Rounding, StrengthControl
 
 
 @dataclass(eq=False)
@@ -19,8 +19,8 @@ class Pass:
     """One forward pass through a tap: what its backward pass, or its recomputation, needs again."""
 
     rule: Rule
-    weight: Tensor | float
-    """Of the penalty."""
+    weight: Tensor
+    """Of the penalty, 0-dim fp32."""
 
     share: float
     """1 / number of sequences under `reduction: sequence`, 1 under `sum`."""
@@ -41,7 +41,7 @@ class Tap:
 
     Attributes:
         statistics: moments and threshold of its outputs.
-        weight: factor of the penalty in this update.
+        weight: factor of the penalty in this update, 0-dim fp32.
         strength: |penalty gradient| / |gradient of the rest of the loss| of the last update.
         absorbed: share of the selected outputs whose gradient the precision left unchanged, likewise.
     """
@@ -49,7 +49,8 @@ class Tap:
     def __init__(self, config: InhibitionConfig, name: str) -> None:
         self.config = config
         self.statistics = Statistics(config, name)
-        self.weight: Tensor | float = config.weight or 0.0
+        self.weight: Tensor
+        self.control: StrengthControl | None
         self.strength = self.absorbed = torch.tensor(torch.nan)
         self._copies = False  # whether the model changes these outputs in place
         self._watched: tuple[Tensor, int] | None = None
@@ -62,6 +63,11 @@ class Tap:
     def inhibits(self) -> bool:
         """Whether an output can be changed; a weight of 0 leaves the graph as it is."""
         return self.config.recipe.action == "deactivate" or self.control is not None or bool(self.config.weight)
+
+    @property
+    def _purpose(self) -> Purpose:
+        action = self.config.recipe.action
+        return "count" if not self.inhibits else "deactivate" if action == "deactivate" else "penalty"
 
     def forward(self, values: Tensor, linked: bool) -> Tensor:
         """See one micro-batch of outputs [batch, *shape] and inhibit the selected.
@@ -80,16 +86,15 @@ class Tap:
             return values
         if values.device != self.device:
             self.load_state_dict(self.state_dict(), values.device)
-        observed = self.statistics.observe(values.detach())
-        if observed is None or not self.inhibits:
+        view = self.statistics.observe(values.detach(), self._purpose)
+        if view is None or not self.inhibits:
             self._watched = (values, values._version)
             return values
-        rule, deviation, mask = observed
-        run = Pass(rule, self.weight, 1 / len(values) if self.config.reduction == "sequence" else 1.0)
+        run = Pass(view.rule, self.weight, 1 / len(values) if self.config.reduction == "sequence" else 1.0)
         (self._linked if linked else self._unlinked).append(run)
-        if self.config.recipe.action == "deactivate":
-            return self._deactivate(values, mask, run)
-        penalty = run.weight * run.share * sum_of_logs(deviation, mask)
+        if view.logs is None:
+            return _Deactivate.apply(values, view, run, self)
+        penalty = run.weight * run.share * view.logs
         if linked:
             values, penalty = self._attach(values, penalty, run)
         self._penalties.append(penalty)
@@ -104,9 +109,11 @@ class Tap:
         run = self._recall()
         if run is None:
             return values
-        run.rule = self.statistics.renew(run.rule, values.detach())
-        if self.config.recipe.action == "deactivate":
-            return self._deactivate(values, run.rule.select(values.detach())[1], run)
+        if self.config.recipe.action == "deactivate" or self.config.recipe.selection == "exact":
+            view = self.statistics.look_again(values.detach(), run.rule, self._purpose)
+            run.rule = view.rule
+            if view.edited is not None:
+                return _Deactivate.apply(values, view, run, self)
         return self._attach(values, values.new_zeros((), dtype=torch.float32), run)[0]
 
     def take_penalty(self) -> tuple[Tensor | None, list[Pass]]:
@@ -176,20 +183,18 @@ class Tap:
         """Meter, control and random numbers, on the device of the outputs."""
         self.device = device
         self.meter = GradientMeter(device)
+        self.weight = torch.full((), self.config.weight or 0.0, device=device)
         points = self.config.strength_points()
         self.control = StrengthControl(points, device=device) if points else None
         if self.control is not None:
             self.weight = self.control.weight
-        self.generator = torch.Generator(device) if self.config.stochastic_rounding else None
+        self.rounding = Rounding(device) if self.config.stochastic_rounding else None
         self._seed()
 
     def _seed(self) -> None:
         """Random numbers are a function of seed, block, update and rank: a resumed run draws the same."""
-        if self.generator is None:
-            return
-        drawn_for = f"{self.config.seed}/{self.statistics.name}/{self.statistics.updates}/{rank()}"
-        digest = hashlib.blake2b(drawn_for.encode(), digest_size=8).digest()
-        self.generator.manual_seed(int.from_bytes(digest) >> 1)
+        if self.rounding is not None:
+            self.rounding.start(f"{self.config.seed}/{self.statistics.name}/{self.statistics.updates}/{rank()}")
 
     def _attach(self, values: Tensor, penalty: Tensor, run: Pass) -> tuple[Tensor, Tensor]:
         result, penalty = _AttachPenalty.apply(values, penalty, run, self)
@@ -205,11 +210,6 @@ class Tap:
             values, version = self._watched
             self._copies |= values._version != version
             self._watched = None
-
-    def _deactivate(self, values: Tensor, mask: Tensor, run: Pass) -> Tensor:
-        if values.requires_grad:
-            values = _Finish.apply(values, run, self)
-        return deactivate(values, run.rule.mean, mask, self.config.deactivation)
 
     def finish(self, run: Pass) -> None:
         """Forget a pass whose backward pass has run: it will not be recomputed."""
@@ -245,18 +245,23 @@ _SEVERAL = (
 )
 
 
-class _Finish(torch.autograd.Function):
-    """Nothing, but for telling the tap when a pass's backward pass is through."""
+class _Deactivate(torch.autograd.Function):
+    """Put the selected at their mean, with -delta times their gradient (M05-M08)."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, run: Pass, tap: Tap) -> Tensor:
+    def forward(ctx: Any, values: Tensor, view: View, run: Pass, tap: Tap) -> Tensor:
+        assert view.edited is not None
+        ctx.save_for_backward(view.mask)
+        ctx.triton = takes_triton(tap.config.kernel, values.detach(), view.rule.mean)
         ctx.run, ctx.tap = run, tap
-        return values.view_as(values)
+        return view.edited
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (mask,) = ctx.saved_tensors
+        ops = load_triton() if ctx.triton else torch_ops
         ctx.tap.finish(ctx.run)
-        return grads[0], None, None
+        return ops.scale_selected(grads[0], mask, -ctx.tap.config.deactivation), None, None, None
 
 
 class _AttachPenalty(torch.autograd.Function):
@@ -280,11 +285,8 @@ class _AttachPenalty(torch.autograd.Function):
         tap: Tap = ctx.tap
         if run.scale is not None:
             scale = run.scale
-        deviation, mask = run.rule.select(values)
-        used = mask & (deviation != 0)
-        unit = 2 * run.share * scale / torch.where(used, deviation, torch.inf)  # 0 where nothing is selected
-        total = other.float() + run.weight * unit
-        rounded = total.to(other.dtype) if tap.generator is None else round_at_random(total, other.dtype, tap.generator)
-        tap.meter.add(unit, other, rounded, used)
+        ops = load_triton() if takes_triton(tap.config.kernel, values.detach(), run.rule.mean) else torch_ops
+        rounded, totals = ops.join_gradients(other, values, run.rule, run.share * scale, run.weight, tap.rounding)
+        tap.meter.add(totals)
         tap.finish(run)
         return rounded, None, None, None

@@ -11,6 +11,7 @@ import torch
 
 from l2e.benchmarks import device_check
 from l2e.benchmarks.device_check import CASES, Case, difference
+from l2e.inhibition.kernels import missing
 from l2e.inhibition.moments import RunningMoments
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +47,12 @@ def test_a_wrong_result_on_the_device_is_seen(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_the_script_runs_as_on_a_gpu(tmp_path: Path) -> None:
-    small = {"MODEL": "tiny", "BATCH": "2", "LENGTH": "16", "ROUNDS": "2", "PYTHON": sys.executable}
+    small = {"MODEL": "tiny", "BATCH": "2", "LENGTH": "16", "ROUNDS": "2", "SHRINK": "128", "PYTHON": sys.executable}
     subprocess.run([ROOT / "scripts" / "gpu_check.sh", tmp_path], env={**os.environ, **small}, check=True, timeout=400)
     found = json.loads((tmp_path / "device-check.json").read_text())
     assert all(result["passed"] for result in found["results"].values())
     assert json.loads((tmp_path / "overhead-gpu.json").read_text())["results"]["l2e"]["step_ratio"] > 0
-    assert len(list(tmp_path.iterdir())) == 2
+    assert json.loads((tmp_path / "kernel-check.json").read_text())["results"]["passed"]
+    assert len(list(tmp_path.iterdir())) == 3
