@@ -10,7 +10,7 @@ from l2e.data import StepLoader
 from l2e.training.config import TrainingConfig
 from l2e.training.engine import Engine
 from l2e.training.events import Callback
-from l2e.training.loss import next_token_loss, spoiled_unless_finite
+from l2e.training.loss import spoiled_unless_finite
 from l2e.training.schedule import SCHEDULES
 
 
@@ -67,7 +67,7 @@ class Trainer:
     def loss(self, tokens: Tensor) -> Tensor:
         """Language-modelling loss of rows [batch, seq + 1], a target for every token but the first."""
         tokens = tokens.to(self.engine.device, non_blocking=True)
-        return next_token_loss(self.engine.forward(tokens[:, :-1]), tokens[:, 1:])
+        return self.engine.loss(tokens[:, :-1], tokens[:, 1:])
 
     def learning_rate(self) -> float:
         """The rate of the update that comes next."""
