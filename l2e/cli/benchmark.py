@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from l2e.benchmarks import data, overhead, table2
+from l2e.benchmarks import data, overhead, table2, trainer
 from l2e.benchmarks.data_config import DataBenchmarkConfig
 from l2e.benchmarks.overhead_config import OverheadConfig
 from l2e.benchmarks.report import print_result
 from l2e.benchmarks.table2_config import Table2Config
+from l2e.benchmarks.trainer_config import TrainerBenchmarkConfig
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.settings import build_settings
 
@@ -18,6 +19,7 @@ RUN: dict[str, Callable[[Any], dict[str, Any]]] = {
     "data": data.run,
     "overhead": overhead.run,
     "table2": table2.run,
+    "trainer": trainer.run,
 }
 """What runs a benchmark, by the `kind` of its settings."""
 
@@ -26,7 +28,9 @@ RUN: dict[str, Callable[[Any], dict[str, Any]]] = {
 class BenchmarkConfig:
     """Which benchmark, with its settings; a further one joins the union and `RUN`."""
 
-    benchmark: Annotated[DataBenchmarkConfig | OverheadConfig | Table2Config, Field(discriminator="kind")]
+    benchmark: Annotated[
+        DataBenchmarkConfig | OverheadConfig | Table2Config | TrainerBenchmarkConfig, Field(discriminator="kind")
+    ]
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:
