@@ -35,8 +35,7 @@ class PublishedMemel:
     ) -> None:
         self.layers = layers or [Layer(share, ratio) for _ in blocks]
         self._hooks = [
-            block.register_forward_hook(partial(_hook, layer))
-            for block, layer in zip(blocks, self.layers, strict=True)
+            block.register_forward_hook(partial(_hook, layer)) for block, layer in zip(blocks, self.layers, strict=True)
         ]
 
     def remove(self) -> None:

@@ -57,6 +57,10 @@ class Clock:
         """Whether they are."""
         return time.monotonic() > self._end
 
+    def share(self, parts: int) -> "Clock":
+        """A clock with one of so many equal parts of what is left."""
+        return Clock(None if math.isinf(self._end) else (self._end - time.monotonic()) / 60 / parts)
+
 
 def run(config: Table2Config) -> dict[str, Any]:
     """Measure; returns the result to be printed, and writes it after every size where the settings name a folder."""
@@ -70,11 +74,13 @@ def run(config: Table2Config) -> dict[str, Any]:
         "settings": asdict(config) | {"threads": torch.get_num_threads(), "optimizer": OPTIMIZER},
         "memory_method": MEMORY_METHODS[device.type],
     }
-    for model in config.models:
+    for index, model in enumerate(config.models):
         if clock.over():
             result["left_out"].append(label(model))
         else:
-            result["results"][label(model)] = measure_size(config, model, device, clock)
+            own = clock.share(len(config.models) - index)
+            result["results"][label(model)] = measure_size(config, model, device, own)
+            release(device)
         if config.output:
             write_result(result, Path(config.output), config.kind)
     return result
@@ -90,9 +96,15 @@ def measure_size(config: Table2Config, model: str, device: torch.device, clock: 
             if recompute is choices[-1]:
                 raise
             logger.info("%s: out of memory, so its blocks are recomputed", model)
-        gc.collect()
-        torch.cuda.empty_cache()
+        release(device)
     raise AssertionError("one of the choices returns or raises")
+
+
+def release(device: torch.device) -> None:
+    """Give back what a model took, before the next is built."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 class Size:

@@ -41,7 +41,8 @@ class Table2Config:
     """A timing takes as many steps as fill this, at least one."""
 
     minutes: float | None = None
-    """After this no further round is begun, or size; what was not measured is named. null: no limit."""
+    """Shared by the sizes; after its part a size begins no further round, after all no size is begun, and what was not
+    measured is named. null: no limit."""
 
     precision: Literal["fp32", "bf16"] = "bf16"
     """Of weights and activations; the optimizer's copy is fp32."""
@@ -89,6 +90,4 @@ class Table2Config:
 
     def torch_device(self) -> torch.device:
         """The device that `device` stands for."""
-        return torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        )
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)

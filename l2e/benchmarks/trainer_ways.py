@@ -211,4 +211,3 @@ class HuggingFace(Way):
     def train(self) -> None:
         """See `Way`."""
         self.trainer.train()
-

@@ -1,4 +1,4 @@
-"""One update as the trainer makes it, in PyTorch alone: what Table 2 is measured on where DeepSpeed is not installed."""
+"""One update as the trainer makes it, in PyTorch alone: what Table 2 is measured on without DeepSpeed."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -55,7 +55,8 @@ def fuse_loss(model: Any, chunk: int | None = None, compiled: bool = False) -> N
 
     Args:
         model: a GPTNeoXForCausalLM; `model.takes_targets` says that this was done.
-        chunk, compiled: see `fused_loss`.
+        chunk: see `fused_loss`.
+        compiled: likewise.
     """
     head = model.get_output_embeddings()
     head.forward = partial(_head, head, chunk, compiled)
