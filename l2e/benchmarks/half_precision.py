@@ -5,8 +5,8 @@
 A model trains on random tokens at its published micro-batch, with the published weight, with the strength held, and
 with the strength held and gradients rounded at random.
 
-results, of each: `strength` (|penalty gradient| / |gradient of the cross-entropy| at the tap) and `absorbed` (share of the
-selected outputs whose gradient the precision left unchanged), the means over taps after the last update.
+results, of each, the means over taps after the last update: `strength` (|penalty gradient| / |gradient of the
+cross-entropy| at the tap) and `absorbed` (share of the selected outputs whose gradient the precision left unchanged).
 """
 
 import math

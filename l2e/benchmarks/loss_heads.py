@@ -2,8 +2,8 @@
 
     python -m l2e.benchmarks.loss_heads tokens=65536 hidden=512      # needs torch alone
 
-results, of each way: `ms`, `memory_mib` (on a GPU: the most that is allocated above the inputs), `error` of the weight's
-gradient against fp32 of the same rounded inputs (relative, whole tensor), and `time_ratio` to all logits at once.
+results, of each way: `ms`, `memory_mib` (on a GPU: the most that is allocated above the inputs), `error` of the
+weight's gradient against fp32 of the same rounded inputs (relative, whole tensor), and `time_ratio` to all at once.
 """
 
 import sys

@@ -1,5 +1,7 @@
-"""MEmeL as its authors published it, from the description of their code (method.md, section 5): nothing of
-`l2e.inhibition` is used, so that what it costs is what theirs costs.
+"""MEmeL as its authors published it.
+
+Written from the description of their code alone; nothing of `l2e.inhibition` is used, so that what it costs is what
+theirs costs.
 
 Per tapped layer, for outputs h [batch, ...] of a training pass, in fp32: mean and variance over the batch are merged
 into running ones; from the 11th pass on the t outputs of each sample that deviate most, by

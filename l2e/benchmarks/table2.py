@@ -23,6 +23,7 @@ import math
 import sys
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ class Size:
 
 
 def _neighbours(timings: list[Timing]) -> list[tuple[float, float]]:
-    return [(one.wall, two.wall) for one, two in zip(timings, timings[1:], strict=False)]
+    return [(one.wall, two.wall) for one, two in pairwise(timings)]
 
 
 def main(arguments: list[str]) -> int:

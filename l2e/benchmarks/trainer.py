@@ -5,8 +5,8 @@
 The same weights, rows, batch and precision; in each round every other way stands between two timings of ours
 (`l2e.benchmarks.turns`). A ratio is our tokens per second over theirs.
 
-results: `ours`, `hf_trainer`, `bare_loop`, `litgpt` with `tokens_per_second` and its quartiles, and of the first update the
-    loss; `vs_hf_trainer`, `vs_bare_loop`, `vs_litgpt` (null where it is not installed) with their quartiles.
+results: `ours`, `hf_trainer`, `bare_loop`, `litgpt` with `tokens_per_second`, its quartiles, and the first loss told;
+    `vs_hf_trainer`, `vs_bare_loop`, `vs_litgpt` (null where it is not installed) with their quartiles.
 """
 
 import logging

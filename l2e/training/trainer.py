@@ -11,6 +11,7 @@ from l2e.training.config import TrainingConfig
 from l2e.training.engine import Engine
 from l2e.training.events import Callback
 from l2e.training.loss import spoiled_unless_finite
+from l2e.training.prefetch import Prefetch
 from l2e.training.schedule import SCHEDULES
 
 
@@ -36,6 +37,7 @@ class Trainer:
     ) -> None:
         self.engine = engine
         self.loader = loader
+        self.prefetch = Prefetch(loader, engine.device)
         self.config = config
         self.callbacks = sorted(callbacks, key=lambda callback: callback.priority)
         self.step = 0
@@ -53,6 +55,7 @@ class Trainer:
                 self._emit("after_step")
             self._emit("after_training")
         finally:
+            self.prefetch.close()
             self._emit("close")
 
     def update(self) -> None:
@@ -95,7 +98,8 @@ class Trainer:
         """The update's gradient; returns the mean language-modelling loss of this rank's micro-batches."""
         total = torch.zeros((), device=self.engine.device)
         self.losses.clear()
-        for tokens in self.loader.micro_batches(self.step):
+        last = self.step + 1 >= self.config.steps
+        for tokens in self.prefetch.micro_batches(self.step, last):
             loss = self.loss(tokens)
             self.losses.append(loss.detach())
             total += loss.detach() / self.engine.accumulation
