@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_training import build_trainer, small_model
 from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
@@ -14,7 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from l2e.models import build_pythia
 from l2e.training.blocks import prepare_blocks
 from l2e.training.config import TrainingConfig
+from l2e.training.engine import process_group
+from l2e.training.events import Callback
 from l2e.training.fused_loss import fuse_loss, fused_loss
+from l2e.training.trainer import Trainer
 
 TOKENS, HIDDEN, VOCABULARY = 37, 24, 301
 
@@ -188,3 +192,34 @@ def test_compiled() -> None:
         expected = exact(hidden, weight, targets)
         for found, wanted in zip((loss, hidden.grad, weight.grad), expected, strict=True):
             assert error(found, wanted) < allowed
+
+
+def trained(stage: int, chunk: int | None) -> tuple[list[float], list[Tensor]]:
+    """Losses and weights of three updates of two micro-batches under DeepSpeed."""
+    net = small_model()
+    losses: list[float] = []
+
+    class Keep(Callback):
+        def after_step(self, trainer: Trainer) -> None:
+            losses.extend(float(loss) for loss in trainer.losses)
+
+    with process_group():
+        prepare_blocks(net, TrainingConfig(steps=1, batch_size=1, seq_length=8, lr=1e-3, loss_chunk=chunk))
+        trainer = build_trainer([Keep()], stage=stage, model=net, steps=3)
+        try:
+            trainer.fit()
+            with trainer.engine.whole_weights():
+                return losses, [p.detach().clone() for p in net.parameters()]
+        finally:
+            trainer.engine.close()
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_under_deepspeed(stage: int) -> None:
+    """Stage 3 gathers the head's weights around its own forward and backward pass."""
+    (losses, weights), (expected, others) = trained(stage, 5), trained(stage, 0)
+    assert len(losses) == 6
+    assert losses == pytest.approx(expected, rel=1e-5)
+    wrong = sum(float((a - b).square().sum()) for a, b in zip(weights, others, strict=True))
+    moved = sum(float((a - b).square().sum()) for a, b in zip(others, small_model().parameters(), strict=True))
+    assert (wrong / moved) ** 0.5 < 1e-2
