@@ -28,8 +28,8 @@ def measured_table(result: dict[str, Any]) -> Table:
     caption = (
         f"{result['device']}, torch {result['versions']['torch']}, {result['settings']['precision']}; {steps}. up: "
         f"median of at least {least} pairs with Pythia in turns, quartiles in brackets; Pythia's are those of one "
-        "timing over the one before, so of the noise alone. 24 GPUs: the paper's 1024 x 2048 tokens at this speed, without "
-        "communication. MFU: of the device's dense peak, attention whole, recomputation not counted."
+        "timing over the one before, so of the noise alone. 24 GPUs: the paper's 1024 x 2048 tokens at this speed, "
+        "without communication. MFU: of the device's dense peak, attention whole, recomputation not counted."
     )
     header = ["size", "method", "ms", "tokens/s", "MFU", "memory\nGiB", "up", "24 GPUs\nms", "paper\nms", "paper\nup"]
     return Table("Table 2, measured", caption, header, rows, 2)
@@ -50,7 +50,7 @@ def tap_table(result: dict[str, Any]) -> Table:
     ]
     caption = (
         "One tap, forward and backward pass, alone on the device: the least bytes that it can move over its time, "
-        "beside a copy on the device in the same run. floor: what all taps would add to a step at the speed of the copy."
+        "beside a copy on the device in the same run. floor: what all taps would add to a step at the copy's speed."
     )
     return Table("A tap beside a copy", caption, ["size", "ms", "GB/s", "copy\nGB/s", "share", "floor"], rows, 1)
 
