@@ -18,7 +18,7 @@ from l2e.benchmarks.trainer_config import TrainerBenchmarkConfig
 from l2e.data import StepLoader
 from l2e.models import build_pythia
 from l2e.training.blocks import prepare_blocks
-from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile
+from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile, Sink
 from l2e.training.callbacks.randomness import RandomnessCallback
 from l2e.training.config import DeepSpeedConfig, TrainingConfig
 from l2e.training.engine import Engine
@@ -102,7 +102,7 @@ class Ours(Way):
         zero = DeepSpeedConfig(stage=config.stage)
         engine = Engine(model, training, zero, micro_batch_size=micro, accumulation=parts, device=device)
         loader = StepLoader(Rows(rows), config.batch_size, micro, 0, 1)
-        sinks = [MetricsFile(folder / "metrics.jsonl"), self._tell]
+        sinks: list[Sink] = [MetricsFile(folder / "metrics.jsonl"), self._tell]
         metrics = MetricsCallback(10, sinks, lambda trainer, speed: {})
         self.trainer = Trainer(engine, loader, training, [RandomnessCallback(1), metrics, _EndOfUpdate(self)])
 

@@ -59,7 +59,7 @@ class MasterWeights:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=not self.apart)
         if self.apart:
-            torch._foreach_copy_(self.weights, self.masters)
+            torch._foreach_copy_(list[Tensor](self.weights), list[Tensor](self.masters))
 
     def state(self) -> Iterator[Tensor]:
         """All tensors of it, the gradients apart."""

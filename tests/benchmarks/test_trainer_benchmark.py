@@ -87,6 +87,7 @@ def test_the_ratios(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert results["ours"]["tokens_per_second"] == 2 * 4 * 16 / 0.5
 
 
+@pytest.mark.slow
 def test_the_script() -> None:
     overrides = [f"benchmark.{key}={value}" for key, value in SMALL.items()]
     command = [sys.executable, "scripts/benchmark.py", "benchmark=trainer", *overrides]
