@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 import l2e
+from l2e.benchmarks.arguments import settings_from
 from l2e.benchmarks.memory import MEMORY_METHODS, peak_bytes
-from l2e.benchmarks.overhead_config import OverheadConfig, parse_arguments
+from l2e.benchmarks.overhead_config import OverheadConfig
 from l2e.benchmarks.pairing import BASELINE, Round, Timing, median, quartiles, round_order, series
 from l2e.benchmarks.report import device_name, print_result, versions
 from l2e.benchmarks.workload import OPTIMIZER, Workload
@@ -176,7 +177,7 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 def main(arguments: list[str]) -> int:
     """`python -m l2e.benchmarks.overhead key=value ...`; returns the exit code."""
     try:
-        config = parse_arguments(arguments)
+        config = settings_from(OverheadConfig, arguments)
     except (TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

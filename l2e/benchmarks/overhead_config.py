@@ -1,11 +1,11 @@
 """Settings of the overhead benchmark."""
 
-import json
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass, field
+from typing import Literal, get_args, get_type_hints
 
 import torch
 
+from l2e.benchmarks.arguments import require_whole
 from l2e.benchmarks.workload import DTYPES
 from l2e.inhibition import InhibitionConfig, select_blocks
 from l2e.models import pythia_size
@@ -59,12 +59,8 @@ class OverheadConfig:
     """Of the penalty; 0 would leave the penalty out."""
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "seq_length", "rounds", "steps", "threads"):
-            value = getattr(self, key)
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{key} must be a whole number, at least 1, not {value}")
-        if not (isinstance(self.untimed_steps, int) and self.untimed_steps >= 0):
-            raise ValueError(f"untimed_steps must be a whole number, at least 0, not {self.untimed_steps}")
+        require_whole(self, ("batch_size", "seq_length", "rounds", "steps", "threads"))
+        require_whole(self, ("untimed_steps",), least=0)
         if self.precision not in DTYPES:
             raise ValueError(f"precision must be one of {', '.join(DTYPES)}, not {self.precision!r}")
         if self.device not in ("auto", "cpu", "cuda"):
@@ -82,22 +78,3 @@ class OverheadConfig:
         for method in self.methods:
             if method not in all_methods():
                 raise ValueError(f"methods: each must be one of {', '.join(all_methods())}, not {method!r}")
-
-
-def parse_arguments(arguments: list[str]) -> OverheadConfig:
-    """Settings from `key=value`, the values as JSON or plain words; ValueError names what is wrong."""
-    known = {item.name for item in fields(OverheadConfig)}
-    given: dict[str, Any] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in known:
-            raise ValueError(f"{argument}: give key=value with a key of {', '.join(sorted(known))}")
-        given[key] = _value(value)
-    return OverheadConfig(**given)
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -2,11 +2,14 @@
 
 import json
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from l2e.files import write_atomically
 
 _PACKAGES = ("l2e", "torch", "transformers", "deepspeed", "numpy")
 
@@ -35,6 +38,16 @@ def device_name(device: torch.device) -> str:
 def print_result(result: dict[str, Any]) -> None:
     """The last line of a benchmark: one JSON object."""
     print(json.dumps(result, allow_nan=False), flush=True)
+
+
+def write_result(result: dict[str, Any], folder: Path, name: str) -> Path:
+    """Write it as `<name>-<device>.json`, e.g. table2-nvidia-h200.json; another benchmark's file is replaced whole."""
+    kind, _, device = result["device"].partition(": ")
+    told = device.partition(",")[0] if kind == "cuda" else "cpu"
+    path = folder / f"{name}-{re.sub(r'[^a-z0-9]+', '-', told.lower()).strip('-')}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    return path
 
 
 def _processor() -> str:

@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from l2e.benchmarks import activations, data, overhead, toy
+from l2e.benchmarks import activations, data, overhead, table2, toy, trainer
 from l2e.benchmarks.activations_config import ActivationsBenchmarkConfig
 from l2e.benchmarks.data_config import DataBenchmarkConfig
 from l2e.benchmarks.overhead_config import OverheadConfig
 from l2e.benchmarks.report import print_result
+from l2e.benchmarks.table2_config import Table2Config
 from l2e.benchmarks.toy import ToyBenchmarkConfig
+from l2e.benchmarks.trainer_config import TrainerBenchmarkConfig
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.settings import build_settings
 
@@ -19,7 +21,9 @@ RUN: dict[str, Callable[[Any], dict[str, Any]]] = {
     "activations": activations.run,
     "data": data.run,
     "overhead": overhead.run,
+    "table2": table2.run,
     "toy": toy.run,
+    "trainer": trainer.run,
 }
 """What runs a benchmark, by the `kind` of its settings."""
 
@@ -29,7 +33,12 @@ class BenchmarkConfig:
     """Which benchmark, with its settings; a further one joins the union and `RUN`."""
 
     benchmark: Annotated[
-        ActivationsBenchmarkConfig | DataBenchmarkConfig | OverheadConfig | ToyBenchmarkConfig,
+        ActivationsBenchmarkConfig
+        | DataBenchmarkConfig
+        | OverheadConfig
+        | Table2Config
+        | ToyBenchmarkConfig
+        | TrainerBenchmarkConfig,
         Field(discriminator="kind"),
     ]
 

@@ -17,6 +17,7 @@ numbers are compared in tests/cluster with what autograd saves. A compiled block
 from dataclasses import dataclass
 
 from l2e.cluster.workload import Workload
+from l2e.training.fused_loss import tokens_at_a_time
 
 BLOCK = 18
 """Hidden states that a block keeps, its input included."""
@@ -26,6 +27,10 @@ BLOCK_BACKWARD = 5
 
 HEAD_BACKWARD = 8
 """Bytes of each logit that its backward pass needs besides the log-softmax kept: its gradient and the loss's, fp32."""
+
+CHUNK_LOGIT = {2: 10, 4: 8}
+"""Bytes of each logit of a chunk of the fused loss, by those of a number: itself, in half precision an fp32 copy, and
+the exponentials that its sum takes. A compiled loss needs less."""
 
 TAP_WORKSPACE = 20
 """Bytes of each tapped output that scoring and the penalty's gradient need for a moment: five fp32 tensors."""
@@ -39,8 +44,9 @@ class Activations:
         blocks: kept by the blocks and the final LayerNorm until the backward pass.
         first_block: of that, what the first block keeps, the last to be passed backwards.
         final: of that, what the final LayerNorm and the head keep.
-        logits: the log-softmax of all targets, fp32, kept.
-        logits_backward: needed besides when the backward pass begins.
+        logits: kept by the loss: the gradients of its weight (fp32) and of what went in; without the fused loss the
+            log-softmax of all targets, fp32.
+        logits_backward: needed besides when the loss is computed and when its backward pass begins.
         block_backward: needed besides while one block is passed backwards, its recomputation included.
         taps: kept by the inhibition.
         tap_workspace: needed besides while a tap scores its outputs, or adds to their gradient.
@@ -63,18 +69,31 @@ def activations(work: Workload) -> Activations:
     block = _block(work)
     recomputing = work.training.activation_checkpointing
     kept = hidden_state if recomputing else block
-    logits = 4.0 * tokens * size.vocab_size
+    logits, logits_backward = _logits(work)
     edits = work.inhibition.recipe.action in ("deactivate", "dropout")
     return Activations(
         blocks=size.layers * kept + 2 * hidden_state,
         first_block=kept,
         final=2 * hidden_state,
         logits=logits,
-        logits_backward=HEAD_BACKWARD / 4 * logits,
+        logits_backward=logits_backward,
         block_backward=BLOCK_BACKWARD * hidden_state + (block - hidden_state if recomputing else 0),
         taps=work.tapped * tokens * size.hidden * (1 if edits else 0),  # the mask
         tap_workspace=TAP_WORKSPACE * tokens * size.hidden if work.tapped and _scores(work) else 0,
     )
+
+
+def _logits(work: Workload) -> tuple[float, float]:
+    """What the loss keeps, and what it needs besides."""
+    size, tokens, chunk = work.size, work.micro_batch * work.training.seq_length, work.training.loss_chunk
+    if chunk == 0:
+        return 4.0 * tokens * size.vocab_size, float(HEAD_BACKWARD * tokens * size.vocab_size)
+    chunk = min(tokens, chunk or tokens_at_a_time(size.vocab_size, "cuda"))
+    weight, states = size.vocab_size * size.hidden, tokens * size.hidden
+    forward = CHUNK_LOGIT[work.bytes_each] * chunk * size.vocab_size
+    # Both gradients times the loss's own: an fp32 product, then in the type of the weights.
+    backward = 4 * (weight + states) + (work.bytes_each * (weight + states) if work.bytes_each < 4 else 0)
+    return 4.0 * weight + work.bytes_each * states, float(max(forward, backward))
 
 
 def _scores(work: Workload) -> bool:

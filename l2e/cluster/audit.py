@@ -13,6 +13,7 @@ NOT_AUDITED = {
     "model.max_length": "the rotary embedding has no table to outgrow",
     "model.attention": "the same attention, other kernels",
     "training.compile": "rounding alone",
+    "training.loss_chunk": "rounding alone",
     "training.validation_every": "measures, changes nothing",
     "training.validation_sequences": "measures, changes nothing",
     "training.threads": "speed alone",

@@ -1,7 +1,10 @@
 """Micro-batches of an update, for one rank."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,6 +34,7 @@ class StepLoader:
         self.micro_batch_size = micro_batch_size
         self.rank = rank
         self.ranks = ranks
+        self._reading = threading.Lock()
 
     @property
     def accumulation(self) -> int:
@@ -50,4 +54,9 @@ class StepLoader:
             if positions.stop <= len(self.rows):
                 self.rows.prefetch(positions)
         for positions in self.positions(step):
-            yield torch.from_numpy(self.rows.gather(positions)).long()
+            yield torch.from_numpy(self.gather(positions)).long()
+
+    def gather(self, positions: Sequence[int]) -> npt.NDArray[Any]:
+        """The rows at `positions`; one thread at a time, for rows may keep where they are."""
+        with self._reading:
+            return self.rows.gather(positions)

@@ -12,9 +12,9 @@ def markdown_page(contents: Contents) -> str:
     """The page. Text that comes from files is escaped: it stays text."""
     facts = [f"- **{escape(name)}:** {escape(text)}" for name, text in contents.facts.items()]
     parts = [f"# {escape(contents.title)}", "\n".join(facts)]
-    parts += [markdown_table(contents.differing)] if contents.differing else []
+    parts += [table_text(contents.differing)] if contents.differing else []
     parts += _section("Figures", [_figure(picture) for picture in contents.pictures])
-    parts += _section("Tables", [markdown_table(table) for table in contents.tables])
+    parts += _section("Tables", [table_text(table) for table in contents.tables])
     parts += _section("What follows from it", [_items(contents.findings)])
     parts += _section("About the files", [_items(contents.warnings)])
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -35,8 +35,8 @@ def _figure(picture: Picture) -> str:
     return f"![{title}](figures/{picture.name}.png)\n\n**{title}.** {escape(picture.caption)}"
 
 
-def markdown_table(table: Table) -> str:
-    """A table with its title and caption above it."""
+def table_text(table: Table) -> str:
+    """Title, caption and rows."""
     lines = [
         _row(table.header),
         _row(["---" if place < table.text_columns else "---:" for place in range(len(table.header))]),

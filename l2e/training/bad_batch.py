@@ -52,7 +52,7 @@ def save(batch: BadBatch, loader: StepLoader, tokenizer: PreTrainedTokenizerBase
         The files.
     """
     content = io.BytesIO()
-    tokens = loader.rows.gather(batch.positions.tolist())
+    tokens = loader.gather(batch.positions.tolist())
     np.savez(content, positions=batch.positions, losses=batch.losses, tokens=tokens)
     files = {path.with_name(f"{path.name}.npz"): content.getvalue()}
     if tokenizer is not None:

@@ -59,7 +59,11 @@ class TrainingConfig:
     """Recompute each block in the backward pass instead of keeping its activations."""
 
     compile: bool = False
-    """Compile each block with torch.compile."""
+    """Compile each block, and what the loss computes between its matrix products, with torch.compile."""
+
+    loss_chunk: int | None = None
+    """Tokens whose logits exist at a time (`l2e.training.fused_loss`); null: as many as suit the device and the
+    vocabulary; 0: all at once, PyTorch's own cross-entropy."""
 
     validation_every: int = 0
     """Updates between validation losses; 0: at the start and the end alone."""
@@ -98,6 +102,8 @@ class TrainingConfig:
         micro, planned = self.micro_batch_size, self.schedule_steps
         _require(micro is None or micro >= 1, "micro_batch_size", "at least 1 or null", micro)
         _require(planned is None or planned >= self.steps, "schedule_steps", "at least steps or null", planned)
+        chunk = self.loss_chunk
+        _require(chunk is None or chunk >= 0, "loss_chunk", "at least 0 or null", chunk)
         _require(self.threads is None or self.threads >= 1, "threads", "at least 1 or null", self.threads)
         _require(self.max_skips >= 0, "max_skips", "at least 0", self.max_skips)
         _require(self.timeout_minutes > 0, "timeout_minutes", "above 0", self.timeout_minutes)

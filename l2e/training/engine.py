@@ -20,6 +20,7 @@ from l2e.training.deepspeed_import import deepspeed
 from l2e.training.deepspeed_settings import deepspeed_settings
 from l2e.training.engine_state import restore, restore_universal, snapshot
 from l2e.training.launch import device_index, launched
+from l2e.training.loss import next_token_loss
 from l2e.training.optimizer import build_optimizer
 from l2e.training.ranks import leaving_together
 
@@ -129,6 +130,12 @@ class Engine:
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits [batch, seq, vocab] for tokens [batch, seq]."""
         return self._engine(input_ids=tokens, use_cache=False).logits
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of targets [batch, seq], 0-dim fp32; `fuse_loss` spares the logits."""
+        if getattr(self.model, "takes_targets", False):
+            return self._engine(input_ids=tokens, use_cache=False, targets=targets)
+        return next_token_loss(self.forward(tokens), targets)
 
     def backward(self, loss: Tensor) -> None:
         """Add a micro-batch's gradient to the update's."""

@@ -10,7 +10,8 @@ from l2e.data import StepLoader
 from l2e.training.config import TrainingConfig
 from l2e.training.engine import Engine
 from l2e.training.events import Callback
-from l2e.training.loss import next_token_loss, spoiled_unless_finite
+from l2e.training.loss import spoiled_unless_finite
+from l2e.training.prefetch import Prefetch
 from l2e.training.schedule import SCHEDULES
 
 
@@ -36,6 +37,7 @@ class Trainer:
     ) -> None:
         self.engine = engine
         self.loader = loader
+        self.prefetch = Prefetch(loader, engine.device)
         self.config = config
         self.callbacks = sorted(callbacks, key=lambda callback: callback.priority)
         self.step = 0
@@ -53,6 +55,7 @@ class Trainer:
                 self._emit("after_step")
             self._emit("after_training")
         finally:
+            self.prefetch.close()
             self._emit("close")
 
     def update(self) -> None:
@@ -67,7 +70,7 @@ class Trainer:
     def loss(self, tokens: Tensor) -> Tensor:
         """Language-modelling loss of rows [batch, seq + 1], a target for every token but the first."""
         tokens = tokens.to(self.engine.device, non_blocking=True)
-        return next_token_loss(self.engine.forward(tokens[:, :-1]), tokens[:, 1:])
+        return self.engine.loss(tokens[:, :-1], tokens[:, 1:])
 
     def learning_rate(self) -> float:
         """The rate of the update that comes next."""
@@ -95,7 +98,8 @@ class Trainer:
         """The update's gradient; returns the mean language-modelling loss of this rank's micro-batches."""
         total = torch.zeros((), device=self.engine.device)
         self.losses.clear()
-        for tokens in self.loader.micro_batches(self.step):
+        last = self.step + 1 >= self.config.steps
+        for tokens in self.prefetch.micro_batches(self.step, last):
             loss = self.loss(tokens)
             self.losses.append(loss.detach())
             total += loss.detach() / self.engine.accumulation

@@ -19,7 +19,7 @@ from l2e.analysis.toy.experiments import ToySettings
 from l2e.files import write_atomically
 from l2e.reporting.analysis.toy import Part, draw_toy
 from l2e.reporting.cells import Table
-from l2e.reporting.markdown_page import markdown_table
+from l2e.reporting.markdown_page import table_text
 from l2e.reporting.pictures import Picture
 
 EXPERIMENTS = get_args(get_type_hints(ToySettings)["experiment"])
@@ -67,7 +67,7 @@ def page(parts: Sequence[Part], command: str) -> str:
     ]
     for part in parts:
         if isinstance(part, Table):
-            lines += ["", f"## {part.title}", "", markdown_table(part)]
+            lines += ["", f"## {part.title}", "", table_text(part)]
         elif isinstance(part, str):
             lines += ["", f"- {part}"]
     return "\n".join(lines) + "\n"

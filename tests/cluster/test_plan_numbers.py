@@ -56,11 +56,18 @@ def test_padding_by_hand() -> None:
 
 def test_a_small_case_by_hand() -> None:
     """tiny, fp32, ZeRO-0, one rank, one micro-batch of 2 x 16 tokens of hidden 128."""
-    parts = peaks(workload("tiny", 1, 0))["backward pass of the head"]
+    parts = peaks(workload("tiny", 1, 0, loss_chunk=0))["backward pass of the head"]
     unit = 2 * 16 * 128 * 4  # 16,384 bytes
     block = 18 * unit + 2 * 2 * 4 * 32 + 4 * 2 * 4 * 16
     assert parts["activations"] == 4 * block + 2 * unit
     assert parts["logits"] == 12 * 32 * 768
+    fused = peaks(workload("tiny", 1, 0, loss_chunk=8))["backward pass of the head"]["logits"]
+    # Kept: the weight's gradient and the hidden states'. Besides: both again, more than 8 bytes of 8 x 768 logits.
+    assert fused == 2 * (4 * 768 * 128 + unit)
+    large = pythia("pythia-70m", 32)
+    assert peaks(large)["backward pass of the head"]["logits"] == pytest.approx(
+        4 * 50304 * 512 + 2 * 65536 * 512 + 10 * 2**28, rel=1e-3
+    )
     assert (parts["weights"], parts["Adam moments"], parts["gradients"]) == (4 * 989_952, 8 * 989_952, 0)
     assert parts["master weights"] == 0  # plain fp32 has no second copy
     twice = workload("tiny", 1, 0, micro_batch_size=1)
@@ -68,7 +75,7 @@ def test_a_small_case_by_hand() -> None:
 
 
 def test_the_peak_is_the_largest_moment_with_what_is_assumed_on_top() -> None:
-    work = pythia("pythia-410m", 32)
+    work = pythia("pythia-410m", 32, loss_chunk=0)
     bare = peak_memory(work, NOTHING)
     assert bare.total == max(sum(parts.values()) for parts in peaks(work).values())
     assert bare.moment == "backward pass of the head"
@@ -159,6 +166,6 @@ def test_a_gpu_without_bf16() -> None:
 
 def test_what_would_not_help_is_not_proposed() -> None:
     """The logits are most of it; another stage divides what is 2% of the peak."""
-    (found,) = problems(pythia("pythia-410m", 8), 20)
+    (found,) = problems(pythia("pythia-410m", 8, loss_chunk=0), 20)
     assert "training.micro_batch_size=8 needs" in found
     assert "deepspeed=" not in found
