@@ -1,10 +1,8 @@
 """Evaluate a run's exports, or one Hugging Face model; the entry of scripts/evaluate.py."""
 
-import json
 import logging
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +11,16 @@ import torch.distributed as dist
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from l2e.cli.evaluate_exports import evaluate_exports, inhibition_of
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.offline import require_all_here, require_items_here
 from l2e.cli.pretrain_config import PretrainConfig
-from l2e.cli.run_data import check_items, open_data, with_items
+from l2e.cli.run_data import check_items, open_data
 from l2e.cli.run_folder import RunFolder
-from l2e.data import Corpus
 from l2e.errors import UserError
-from l2e.evaluation import EvaluationConfig, Evaluator, check_evaluation_data, evaluate, read_summary
+from l2e.evaluation import EvaluationConfig, Evaluator, check_evaluation_data
+from l2e.evaluation.results import INHIBITED
+from l2e.models import read_inhibition
 from l2e.reporting import write_report
 from l2e.settings import build_settings
 from l2e.training.launch import launched
@@ -51,7 +51,7 @@ class EvaluateConfig:
     """Ask no hub for anything."""
 
     evaluation: EvaluationConfig
-    """For a run directory only if the command line says anything about it; else the run's own settings."""
+    """For a run directory its own settings, but for those that the command line gives (`evaluation=...`: all)."""
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:
@@ -70,37 +70,6 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
             _evaluate_run(config, tree, overrides, device)
         else:
             _evaluate_model(config, device)
-
-
-def evaluate_exports(
-    config: PretrainConfig, folder: RunFolder, corpus: Corpus, device: torch.device, steps: Sequence[int] | None = None
-) -> None:
-    """Evaluate exports of a run that have no results for these settings yet, loading the items once.
-
-    Args:
-        config: of the run; `evaluation` says on what.
-        folder: its directory.
-        corpus: for its tokenizer, and items if they come with the data.
-        device: of the models.
-        steps: updates done; null: those that the settings ask for.
-
-    Raises:
-        UserError: one of them is not there.
-    """
-    settings = with_items(config.evaluation, corpus)
-    asked = [0, config.training.steps] if config.evaluation.initial else [config.training.steps]
-    left = [step for step in (asked if steps is None else steps) if not _is_done(folder.evaluation(step), settings)]
-    for step in left:
-        if not folder.export(step).exists():
-            raise UserError(f"{folder.export(step)} does not exist: the run has not got there, or did not export it")
-    if not left:
-        return
-    answers = Path(config.cache_dir) / "answers"
-    with Evaluator(corpus.tokenizer, settings, max_length=config.model.max_length, cache_dir=answers) as evaluator:
-        for step in left:
-            log.info("evaluating step %d on %s", step, ", ".join(settings.tasks))
-            model = AutoModelForCausalLM.from_pretrained(folder.export(step)).to(device)
-            evaluator.score(model, folder.evaluation(step))
 
 
 def _check(config: EvaluateConfig, is_run: bool) -> None:
@@ -125,6 +94,8 @@ def _check(config: EvaluateConfig, is_run: bool) -> None:
         raise UserError("output: a value is required for a model, give output=... on the command line")
     if config.offline:
         require_items_here(config.evaluation)
+    if config.evaluation.inhibited:
+        read_inhibition(folder)
     check_evaluation_data(config.evaluation)
 
 
@@ -138,25 +109,23 @@ def _processes() -> AbstractContextManager[torch.device]:
 
 
 def _evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
+    states = inhibition_of(Path(config.path)) if config.evaluation.inhibited else []
     try:
         model = AutoModelForCausalLM.from_pretrained(config.path, revision=config.revision or "main")
         tokenizer = AutoTokenizer.from_pretrained(config.path, revision=config.revision or "main")
     except (OSError, ValueError) as error:
         raise UserError(f"path: no model could be loaded from {config.path} ({str(error).splitlines()[0]})") from None
     assert config.output is not None
-    evaluate(
-        model.to(device),
-        tokenizer,
-        config.evaluation,
-        Path(config.output),
-        cache_dir=Path(config.cache_dir) / "answers",
-    )
+    output, model = Path(config.output), model.to(device)
+    with Evaluator(tokenizer, config.evaluation, cache_dir=Path(config.cache_dir) / "answers") as evaluator:
+        evaluator.score(model, output)
+        for state in states:
+            evaluator.score(model, output / INHIBITED, state)
 
 
 def _evaluate_run(config: EvaluateConfig, tree: dict[str, Any], overrides: list[str], device: torch.device) -> None:
     held = yaml.safe_load((Path(config.path) / "config.yaml").read_text())
-    if any(override.startswith("evaluation") for override in overrides):
-        held["evaluation"] = tree["evaluation"]
+    held["evaluation"] |= _given(overrides, tree["evaluation"])
     held["offline"] = held["offline"] or config.offline
     run_config = build_settings(PretrainConfig, held)
     folder = RunFolder(str(Path(config.path).parent), Path(config.path).name)
@@ -172,12 +141,9 @@ def _evaluate_run(config: EvaluateConfig, tree: dict[str, Any], overrides: list[
         log.info("report: %s", write_report([folder.path], folder.path))
 
 
-def _is_done(output: Path, settings: EvaluationConfig) -> bool:
-    """Whether the folder holds results of all these tasks and shots, over as many items."""
-    if not (output / "summary.json").is_file():
-        return False
-    there = {(result.task, result.num_fewshot) for result in read_summary(output / "summary.json")}
-    if not {(task, shots) for task in settings.tasks for shots in settings.shots} <= there:
-        return False
-    results = [json.loads((output / f"{shots}-shot" / "results.json").read_text()) for shots in settings.shots]
-    return all(result["config"]["limit"] == settings.limit for result in results)
+def _given(overrides: list[str], evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What the command line says about the evaluation: single settings, or a whole group and what it holds."""
+    keys = [override.partition("=")[0] for override in overrides]
+    if "evaluation" in keys:
+        return asdict(build_settings(EvaluationConfig, evaluation, "evaluation"))
+    return {key: evaluation[key] for given in keys if (key := given.removeprefix("evaluation.")) != given}

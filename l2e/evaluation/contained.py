@@ -56,7 +56,7 @@ def quiet() -> Iterator[None]:
                 stack.enter_context(_level(logging.getLogger(name), logging.ERROR))
         if not sys.stderr.isatty():
             # lm-eval gives no switch for the bar over contexts.
-            stack.enter_context(_replaced(tqdm.tqdm, "__init__", _hidden_bar(tqdm.tqdm.__init__)))
+            stack.enter_context(replaced(tqdm.tqdm, "__init__", _hidden_bar(tqdm.tqdm.__init__)))
         yield
 
 
@@ -86,14 +86,15 @@ def local_data() -> Iterator[None]:
     """
     with (
         tempfile.TemporaryDirectory(prefix="l2e-evaluation-") as folder,
-        _replaced(datasets.config, "HF_DATASETS_CACHE", folder),
-        _replaced(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False),
+        replaced(datasets.config, "HF_DATASETS_CACHE", folder),
+        replaced(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False),
     ):
         yield
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value of an attribute, for the time being."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -84,6 +84,28 @@ class Statistics:
             return selected if selecting else None
         return selected if self.threshold.ready else None
 
+    @property
+    def selects(self) -> bool:
+        """Whether late start and warm-up are over."""
+        late = self.moments is None or self.moments.updates < self.config.late_start
+        return not late and self.threshold.ready
+
+    @property
+    def positions(self) -> int | None:
+        """How many positions of a sample are known; None where all are pooled, or a sample has none."""
+        if self.config.neurons == "channel" or self.moments is None or self.moments.mean.dim() < 2:
+            return None
+        return self.moments.mean.shape[0]
+
+    def look(self, values: Tensor) -> tuple[Rule, Tensor]:
+        """The rule and the mask of the selected of outputs [batch, *shape]; nothing is gathered or counted.
+
+        Only once it `selects`, and for at most `positions` positions.
+        """
+        assert self.moments is not None
+        rule, _, scores = self._judge(values, self.moments.merges >= self.config.late_start)
+        return rule, scores > rule.limit
+
     def renew(self, rule: Rule, values: Tensor) -> Rule:
         """The rule for a recomputation of its outputs: an exact limit belongs to its samples."""
         if isinstance(self.threshold, ExactTopK):
@@ -188,6 +210,14 @@ class Statistics:
         return moments
 
     def _select(self, values: Tensor, ready: Tensor) -> tuple[Rule, Tensor, Tensor]:
+        rule, deviation, scores = self._judge(values, ready)
+        mask = scores > rule.limit
+        ready = ready[: values.shape[1]]
+        self.threshold.record(scores, rule.limit, mask, ready.sum() * (values.numel() // ready.numel()))
+        return rule, deviation, mask
+
+    def _judge(self, values: Tensor, ready: Tensor) -> tuple[Rule, Tensor, Tensor]:
+        """The rule for these values, their deviations and their scores."""
         assert self.moments is not None
         var, seen = self.moments.var, self.moments.count > 0
         typical = var.sum() / (seen.sum() * (var.numel() // seen.numel())).clamp_min(1)
@@ -195,11 +225,7 @@ class Statistics:
         inverse = inverse_spread(var, self.config.compensation, typical) * ready
         rule = Rule(self._broadcast(self.moments.mean, values), self._broadcast(inverse, values), self.threshold.tau)
         deviation, scores = rule.scores(values)
-        rule = replace(rule, limit=self.threshold.limit(scores))
-        mask = scores > rule.limit
-        ready = ready[: values.shape[1]]
-        self.threshold.record(scores, rule.limit, mask, ready.sum() * (values.numel() // ready.numel()))
-        return rule, deviation, mask
+        return replace(rule, limit=self.threshold.limit(scores)), deviation, scores
 
     def _merge(self) -> None:
         if self._sums is not None and self.moments is not None:
