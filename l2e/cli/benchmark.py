@@ -8,12 +8,24 @@ from pydantic import Field
 
 from l2e.benchmarks import data, overhead
 from l2e.benchmarks.data_config import DataBenchmarkConfig
+from l2e.benchmarks.evaluation_config import EvaluationBenchmarkConfig
 from l2e.benchmarks.overhead_config import OverheadConfig
 from l2e.benchmarks.report import print_result
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.settings import build_settings
 
-RUN: dict[str, Callable[[Any], dict[str, Any]]] = {"data": data.run, "overhead": overhead.run}
+
+def _run_evaluation(config: EvaluationBenchmarkConfig) -> dict[str, Any]:
+    from l2e.benchmarks import evaluation  # seconds of imports that the others do not need
+
+    return evaluation.run(config)
+
+
+RUN: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "data": data.run,
+    "evaluation": _run_evaluation,
+    "overhead": overhead.run,
+}
 """What runs a benchmark, by the `kind` of its settings."""
 
 
@@ -21,7 +33,7 @@ RUN: dict[str, Callable[[Any], dict[str, Any]]] = {"data": data.run, "overhead":
 class BenchmarkConfig:
     """Which benchmark, with its settings; a further one joins the union and `RUN`."""
 
-    benchmark: Annotated[DataBenchmarkConfig | OverheadConfig, Field(discriminator="kind")]
+    benchmark: Annotated[DataBenchmarkConfig | EvaluationBenchmarkConfig | OverheadConfig, Field(discriminator="kind")]
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:

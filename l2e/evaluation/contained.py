@@ -53,7 +53,7 @@ def quiet() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if not log.isEnabledFor(logging.DEBUG):
             for name in ("lm_eval", "datasets"):
-                stack.enter_context(_level(logging.getLogger(name), logging.ERROR))
+                stack.enter_context(at_level(logging.getLogger(name), logging.ERROR))
         if not sys.stderr.isatty():
             # lm-eval gives no switch for the bar over contexts.
             stack.enter_context(replaced(tqdm.tqdm, "__init__", _hidden_bar(tqdm.tqdm.__init__)))
@@ -61,7 +61,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _level(logger: logging.Logger, level: int) -> Iterator[None]:
+def at_level(logger: logging.Logger, level: int) -> Iterator[None]:
+    """Another level of a logger, for the time being."""
     before = logger.level
     logger.setLevel(level)
     try:
