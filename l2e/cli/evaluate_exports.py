@@ -64,20 +64,17 @@ def _left(folder: RunFolder, step: int, settings: EvaluationConfig) -> list[Vari
     Raises:
         UserError: it is not there, or has no inhibition with it and needs one.
     """
-    left: list[Variant] = []
-    if not _is_done(folder.evaluation(step), settings):
-        left.append((False, None))
-    if settings.inhibited and not _is_done(folder.evaluation(step, inhibited=True), settings):
-        left += [(True, state) for state in inhibition_of(folder.export(step))]
-    if left and not folder.export(step).exists():
-        raise UserError(f"{folder.export(step)} does not exist: the run has not got there, or did not export it")
-    return left
+    export = folder.export(step)
+    plain = not _is_done(folder.evaluation(step), settings)
+    acting = settings.inhibited and not _is_done(folder.evaluation(step, inhibited=True), settings)
+    if (plain or acting) and not export.exists():
+        raise UserError(f"{export} does not exist: the run has not got there, or did not export it")
+    left: list[Variant] = [(False, None)] if plain else []
+    return left + [(True, state) for state in (inhibition_of(export) if acting else [])]
 
 
 def inhibition_of(export: Path) -> list[dict[str, Any]]:
-    """The state beside a model; none if it had not begun to select, or there is no model."""
-    if not export.exists():
-        return []
+    """The state beside a model; none, which is told, if its training had not begun to select."""
     state = read_inhibition(export)
     if selects(state):
         return [state]

@@ -123,6 +123,9 @@ def test_a_missing_state_is_told_before_anything_is_loaded(root: Path, tmp_path:
     with pytest.raises(UserError, match=r"step5/inhibition.json does not exist"):
         call(evaluate, f"path={run / 'hf/step5'}", f"output={tmp_path}", "evaluation.inhibited=true")
     call(evaluate, f"path={run}", "evaluation.inhibited=false")  # without it, nothing is missing
+    shutil.rmtree(run / "hf/step5")
+    with pytest.raises(UserError, match="hf/step5 does not exist: the run has not got there"):
+        call(evaluate, f"path={run}", "evaluation.initial=false")
 
 
 @pytest.mark.parametrize("method", ["none", "dropout", "l2e"])
