@@ -172,7 +172,7 @@ def test_in_training_mode_it_does_nothing():
     torch.testing.assert_close(model(tokens(9), use_cache=False).logits, plain, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("updates", "begun"), [(1, False), (3, False), (4, True)])
+@pytest.mark.parametrize(("updates", "begun"), [(0, False), (1, False), (3, False), (4, True)])
 def test_before_training_selects_nothing_is_changed(updates, begun):
     """Late start 2 and warm-up 2: the fourth update sets the threshold."""
     model, state = trained("reverse_deactivation", updates=updates)
