@@ -81,6 +81,10 @@ def _key(cls: Any, location: tuple[int | str, ...]) -> list[str]:
     """Pydantic's location without the names that it gives to the branches of a union."""
     parts, options = [], [cls]
     for part in location:
+        meant = [option for option in options if part in _kinds(option)] if len(options) > 1 else []
+        if meant:  # the kind, which may be a field's name as well
+            options = meant
+            continue
         hints = {name: hint for o in options if dataclasses.is_dataclass(o) for name, hint in _hints(o).items()}
         if part in hints:
             options = _options(hints[part], None)

@@ -86,7 +86,7 @@ def _toy(asked: Request) -> Sequence[Part]:
 
 
 KINDS: dict[str, Kind] = {
-    "deactivate": Kind(DeactivateSettings, _deactivate),
+    "deactivate": Kind(DeactivateSettings, _deactivate, needs="models"),
     "distributions": Kind(distributions.DistributionsConfig, _distributions),
     "dynamics": Kind(DynamicsConfig, _dynamics, needs="runs", each=False),
     "fkr": Kind(fkr.FkrConfig, _fkr),

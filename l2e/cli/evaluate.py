@@ -1,27 +1,30 @@
 """Evaluate a run's exports, or one Hugging Face model; the entry of scripts/evaluate.py."""
 
-import json
 import logging
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 import yaml
+from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from l2e.cli.evaluate_exports import evaluate_exports, inhibition_of
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.offline import require_all_here, require_items_here
 from l2e.cli.pretrain_config import PretrainConfig
-from l2e.cli.run_data import check_items, open_data, with_items
+from l2e.cli.reference import compare_with_reference
+from l2e.cli.run_data import check_items, open_data
 from l2e.cli.run_folder import RunFolder
-from l2e.data import Corpus
 from l2e.errors import UserError
-from l2e.evaluation import EvaluationConfig, Evaluator, check_evaluation_data, evaluate, read_summary
+from l2e.evaluation import EvaluationConfig, Evaluator, check_evaluation_data
+from l2e.evaluation.results import INHIBITED
+from l2e.models import read_inhibition
 from l2e.reporting import write_report
+from l2e.reporting.reference import check_settings, reference
 from l2e.settings import build_settings
 from l2e.training.launch import launched
 
@@ -32,8 +35,12 @@ log = logging.getLogger("l2e")
 class EvaluateConfig:
     """What is evaluated, on what, and where the results go."""
 
-    path: str
-    """A run directory, a folder with model and tokenizer, or a model's name on the hub."""
+    path: str | None = None
+    """A run directory, a folder with model and tokenizer, or a model's name on the hub. May be null for a reference."""
+
+    reference: str | None = None
+    """Public checkpoint whose published accuracies this evaluation is held against, e.g. pythia-70m-deduped; with
+    `path` null it comes from the hub."""
 
     revision: str | None = None
     """Branch, tag or commit of a model on the hub, e.g. step13000."""
@@ -45,13 +52,36 @@ class EvaluateConfig:
     """Where answers are kept, so that no model is asked the same twice; a run has its own."""
 
     output: str | None
-    """Folder of the results; null for a run directory, which keeps its own."""
+    """Folder of the results; null for a run directory, which keeps its own, or a reference: in cache_dir."""
 
     offline: bool
     """Ask no hub for anything."""
 
     evaluation: EvaluationConfig
-    """For a run directory only if the command line says anything about it; else the run's own settings."""
+    """For a run directory its own settings, but for those that the command line gives (`evaluation=...`: all)."""
+
+    @property
+    def place(self) -> str:
+        """The path, given or of the reference."""
+        if self.path is None and self.reference is None:
+            raise UserError("path: a value is required, give path=... (or reference=...) on the command line")
+        return self.path if self.path is not None else f"EleutherAI/{self.reference}"
+
+    @property
+    def results(self) -> Path:
+        """Where those of a model go."""
+        if self.output is not None:
+            return Path(self.output)
+        if self.reference is None:
+            raise UserError("output: a value is required for a model, give output=... on the command line")
+        return Path(self.cache_dir) / "reference" / self.reference
+
+    @property
+    def commit(self) -> str:
+        """Revision of a model on the hub."""
+        if self.revision is not None:
+            return self.revision
+        return reference(self.reference).revision if self.path is None and self.reference is not None else "main"
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:
@@ -59,11 +89,12 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
 
     Raises:
         UserError: no model, unusable items, or settings that do not go together.
+        RunError: accuracies that are not the published ones of the reference.
     """
     config = build_settings(EvaluateConfig, tree)
     start_logging()
     quieten_libraries()
-    is_run = (Path(config.path) / "config.yaml").is_file()
+    is_run = (Path(config.place) / "config.yaml").is_file()
     _check(config, is_run)
     with _processes() as device:
         if is_run:
@@ -72,60 +103,44 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
             _evaluate_model(config, device)
 
 
-def evaluate_exports(
-    config: PretrainConfig, folder: RunFolder, corpus: Corpus, device: torch.device, steps: Sequence[int] | None = None
-) -> None:
-    """Evaluate exports of a run that have no results for these settings yet, loading the items once.
-
-    Args:
-        config: of the run; `evaluation` says on what.
-        folder: its directory.
-        corpus: for its tokenizer, and items if they come with the data.
-        device: of the models.
-        steps: updates done; null: those that the settings ask for.
-
-    Raises:
-        UserError: one of them is not there.
-    """
-    settings = with_items(config.evaluation, corpus)
-    asked = [0, config.training.steps] if config.evaluation.initial else [config.training.steps]
-    left = [step for step in (asked if steps is None else steps) if not _is_done(folder.evaluation(step), settings)]
-    for step in left:
-        if not folder.export(step).exists():
-            raise UserError(f"{folder.export(step)} does not exist: the run has not got there, or did not export it")
-    if not left:
-        return
-    answers = Path(config.cache_dir) / "answers"
-    with Evaluator(corpus.tokenizer, settings, max_length=config.model.max_length, cache_dir=answers) as evaluator:
-        for step in left:
-            log.info("evaluating step %d on %s", step, ", ".join(settings.tasks))
-            model = AutoModelForCausalLM.from_pretrained(folder.export(step)).to(device)
-            evaluator.score(model, folder.evaluation(step))
-
-
 def _check(config: EvaluateConfig, is_run: bool) -> None:
     """What can be refused before anything is loaded."""
-    folder = Path(config.path)
+    if config.reference is not None:
+        check_settings(reference(config.reference), config.evaluation)
     if is_run:
         if config.output is not None:
             raise UserError(f"output: the results of a run go to {config.path}/eval; leave output out")
         if config.revision is not None:
             raise UserError("revision: this is for models on the hub; a run has checkpoints=...")
+        if config.reference is not None:
+            raise UserError("reference: this is for a public model, not for a run directory; leave it out")
         return
+    _check_model(config)
+    if config.checkpoints is not None:
+        raise UserError("checkpoints: only a run directory has several; leave it out for one model")
+    _ = config.results
+    if config.offline:
+        require_items_here(config.evaluation)
+    if config.evaluation.inhibited:
+        read_inhibition(Path(config.place))
+    check_evaluation_data(config.evaluation)
+
+
+def _check_model(config: EvaluateConfig) -> None:
+    name, folder = config.place, Path(config.place)
     if folder.exists() and not (folder / "config.json").is_file():
         raise UserError(
             f"path: {folder} holds no model (no config.json) and is no run directory (no config.yaml); "
             f"give a folder such as runs/<name> or runs/<name>/hf/step<N>"
         )
-    if not folder.exists() and (config.offline or config.path.count("/") > 1 or config.path.startswith((".", "/"))):
+    if not folder.exists() and (name.count("/") > 1 or name.startswith((".", "/"))):
         raise UserError(f"path: there is no folder {folder}")
-    if config.checkpoints is not None:
-        raise UserError("checkpoints: only a run directory has several; leave it out for one model")
-    if config.output is None:
-        raise UserError("output: a value is required for a model, give output=... on the command line")
-    if config.offline:
-        require_items_here(config.evaluation)
-    check_evaluation_data(config.evaluation)
+    if not folder.exists() and config.offline:
+        cached = try_to_load_from_cache(name, "config.json", revision=config.commit)
+        if not isinstance(cached, str):
+            raise UserError(
+                f"path: there is no folder {folder}, and the Hugging Face cache holds no {name}, {config.commit}"
+            )
 
 
 def _processes() -> AbstractContextManager[torch.device]:
@@ -138,28 +153,28 @@ def _processes() -> AbstractContextManager[torch.device]:
 
 
 def _evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
+    states = inhibition_of(Path(config.place)) if config.evaluation.inhibited else []
     try:
-        model = AutoModelForCausalLM.from_pretrained(config.path, revision=config.revision or "main")
-        tokenizer = AutoTokenizer.from_pretrained(config.path, revision=config.revision or "main")
+        model = AutoModelForCausalLM.from_pretrained(config.place, revision=config.commit)
+        tokenizer = AutoTokenizer.from_pretrained(config.place, revision=config.commit)
     except (OSError, ValueError) as error:
-        raise UserError(f"path: no model could be loaded from {config.path} ({str(error).splitlines()[0]})") from None
-    assert config.output is not None
-    evaluate(
-        model.to(device),
-        tokenizer,
-        config.evaluation,
-        Path(config.output),
-        cache_dir=Path(config.cache_dir) / "answers",
-    )
+        raise UserError(f"path: no model could be loaded from {config.place} ({str(error).splitlines()[0]})") from None
+    output, model = config.results, model.to(device)
+    with Evaluator(tokenizer, config.evaluation, cache_dir=Path(config.cache_dir) / "answers") as evaluator:
+        found = evaluator.score(model, output)
+        for state in states:
+            evaluator.score(model, output / INHIBITED, state)
+    if config.reference is not None:
+        compare_with_reference(config.reference, found, output)
 
 
 def _evaluate_run(config: EvaluateConfig, tree: dict[str, Any], overrides: list[str], device: torch.device) -> None:
-    held = yaml.safe_load((Path(config.path) / "config.yaml").read_text())
-    if any(override.startswith("evaluation") for override in overrides):
-        held["evaluation"] = tree["evaluation"]
+    path = Path(config.place)
+    held = yaml.safe_load((path / "config.yaml").read_text())
+    held["evaluation"] |= _given(overrides, tree["evaluation"])
     held["offline"] = held["offline"] or config.offline
     run_config = build_settings(PretrainConfig, held)
-    folder = RunFolder(str(Path(config.path).parent), Path(config.path).name)
+    folder = RunFolder(str(path.parent), path.name)
     if run_config.offline:
         require_all_here(run_config, run_config.training.steps)
     if run_config.evaluation.data_dir is not None:
@@ -172,12 +187,9 @@ def _evaluate_run(config: EvaluateConfig, tree: dict[str, Any], overrides: list[
         log.info("report: %s", write_report([folder.path], folder.path))
 
 
-def _is_done(output: Path, settings: EvaluationConfig) -> bool:
-    """Whether the folder holds results of all these tasks and shots, over as many items."""
-    if not (output / "summary.json").is_file():
-        return False
-    there = {(result.task, result.num_fewshot) for result in read_summary(output / "summary.json")}
-    if not {(task, shots) for task in settings.tasks for shots in settings.shots} <= there:
-        return False
-    results = [json.loads((output / f"{shots}-shot" / "results.json").read_text()) for shots in settings.shots]
-    return all(result["config"]["limit"] == settings.limit for result in results)
+def _given(overrides: list[str], evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What the command line says about the evaluation: single settings, or a whole group and what it holds."""
+    keys = [override.partition("=")[0] for override in overrides]
+    if "evaluation" in keys:
+        return asdict(build_settings(EvaluationConfig, evaluation, "evaluation"))
+    return {key: evaluation[key] for given in keys if (key := given.removeprefix("evaluation.")) != given}

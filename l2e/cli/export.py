@@ -11,10 +11,11 @@ from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.data import open_corpus
 from l2e.errors import UserError
+from l2e.inhibition import acts_at_test
 from l2e.models import build_pythia, export
 from l2e.settings import build_settings
 from l2e.training.convert import whole_weights
-from l2e.training.restart_points import find, verified
+from l2e.training.restart_points import TRAINER_FILE, RestartPoint, find, verified
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -66,5 +67,19 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     )
     facts = {key: value for key, value in manifest.items() if key not in ("files", "sha256")}
     output.parent.mkdir(parents=True, exist_ok=True)
-    export(model.to(_DTYPES[manifest["precision"]]), corpus.tokenizer, output, {**facts, "kind": "export"})
+    export(
+        model.to(_DTYPES[manifest["precision"]]),
+        corpus.tokenizer,
+        output,
+        {**facts, "kind": "export"},
+        _inhibition_state(settings, point),
+    )
     print(f"exported: {output}")
+
+
+def _inhibition_state(settings: PretrainConfig, point: RestartPoint) -> dict[str, Any] | None:
+    """Of a method that can act at test time."""
+    if not acts_at_test(settings.inhibition.method):
+        return None
+    state = torch.load(point.folder / TRAINER_FILE, map_location="cpu", weights_only=False)
+    return state["callbacks"]["inhibition"]

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from transformers import GPTNeoXForCausalLM
 
 import l2e
-from l2e.cli.evaluate import evaluate_exports
+from l2e.cli.evaluate_exports import evaluate_exports
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.offline import require_all_here
 from l2e.cli.pretrain_config import PretrainConfig
@@ -227,7 +227,11 @@ def _callbacks(
         InhibitionCallback(inhibition, every),
         UpdateRatioCallback(inhibition, config.logging.update_ratios),
         ExportCallback(
-            folder.exports, corpus.tokenizer, config.checkpoint.export_steps(training.steps) + initial, identity
+            folder.exports,
+            corpus.tokenizer,
+            config.checkpoint.export_steps(training.steps) + initial,
+            identity,
+            inhibition,
         ),
         progress,
         metrics,

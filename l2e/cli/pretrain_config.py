@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from l2e.data.config import DataConfig
 from l2e.evaluation.config import EvaluationConfig
-from l2e.inhibition import InhibitionConfig, select_blocks
+from l2e.inhibition import InhibitionConfig, acts_at_test, select_blocks
+from l2e.inhibition.methods import METHODS
 from l2e.models import ModelConfig, pythia_size
 from l2e.training.config import CheckpointConfig, DeepSpeedConfig, LoggingConfig, TrainingConfig
 
@@ -69,6 +70,12 @@ class PretrainConfig:
             raise ValueError(
                 f"logging.update_ratios.every: inhibition={self.inhibition.method} selects no outputs that could be "
                 f"measured; inhibition=l2e inhibition.weight=0 selects and trains as a baseline"
+            )
+        if self.evaluation.inhibited and not acts_at_test(self.inhibition.method):
+            acting = ", ".join(method for method in METHODS if acts_at_test(method))
+            raise ValueError(
+                f"evaluation.inhibited: method {self.inhibition.method} changes nothing at test time, so there would "
+                f"be nothing to see; {acting} do"
             )
         profiled = self.logging.profile.steps
         if profiled is not None and profiled[1] > self.training.steps:

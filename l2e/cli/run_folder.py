@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from l2e.errors import UserError
+from l2e.evaluation.results import INHIBITED
 from l2e.files import write_atomically
 from l2e.training.restart_points import differences, flatten, restart_points
 
@@ -46,9 +47,10 @@ class RunFolder:
         names = [path.name.removeprefix("step") for path in self.exports.glob("step*")]
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def evaluation(self, step: int) -> Path:
-        """Where its evaluation lies."""
-        return self.path / "eval" / f"step{step}"
+    def evaluation(self, step: int, inhibited: bool = False) -> Path:
+        """Where its evaluation lies; the one with the inhibition active in a folder of its own."""
+        folder = self.path / "eval" / f"step{step}"
+        return folder / INHIBITED if inhibited else folder
 
     def check(self, tree: dict[str, Any]) -> None:
         """Refuse a folder that belongs to something else; changes nothing.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from l2e.cluster.activations import inhibition_state
 from l2e.cluster.states import partition, partition_3
 from l2e.cluster.workload import Workload, parameters
+from l2e.inhibition import acts_at_test
 
 TOKENIZER = 49
 """Bytes of a tokenizer for each token: Pythia's tokenizer.json is 2.47 MB. Each export holds a copy."""
@@ -44,10 +45,16 @@ def disk(work: Workload) -> Disk:
         restart_point=restart_point(work),
         # The new one is complete before the oldest is removed.
         restart_points=min(written, checkpoint.keep + 1),
-        export=work.bytes_each * parameters(work.size) + TOKENIZER * work.size.vocab_size,
+        export=export(work),
         exports=len(checkpoint.export_steps(training.steps)),
         rows=2.0 * rows * (training.seq_length + 1) if work.data.kind == "pile" else 0.0,
     )
+
+
+def export(work: Workload) -> float:
+    """Weights, tokenizer, and the statistics of an inhibition that can act at test time."""
+    state = inhibition_state(work) / 2 if acts_at_test(work.inhibition.method) else 0.0
+    return work.bytes_each * parameters(work.size) + TOKENIZER * work.size.vocab_size + state
 
 
 def restart_point(work: Workload) -> float:

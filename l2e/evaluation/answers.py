@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lm_eval.utils import handle_non_serializable
 
 from l2e.evaluation.harness import LanguageModel, Questions
 from l2e.files import write_atomically
+from l2e.models import packed
 
 
 class AnswerCache:
@@ -49,8 +51,8 @@ class AnswerCache:
             write_atomically(path, json.dumps(raw, ensure_ascii=False, default=handle_non_serializable))
 
 
-def model_identity(model: LanguageModel) -> str:
-    """Hash of all about a model that decides its answers."""
+def model_identity(model: LanguageModel, inhibition: Mapping[str, Any] | None = None) -> str:
+    """Hash of all about a model that decides its answers, `inhibition` being the state of one that acts on it."""
     config = model.model.config.to_dict()
     for name in ("_name_or_path", "transformers_version"):
         config.pop(name, None)
@@ -59,6 +61,8 @@ def model_identity(model: LanguageModel) -> str:
     for name, weight in sorted(model.model.state_dict().items()):
         digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    for name, content in packed(inhibition).items() if inhibition is not None else ():
+        digest.update(f"{name} {len(content)}".encode() + content)
     return digest.hexdigest()
 
 

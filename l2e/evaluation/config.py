@@ -28,6 +28,9 @@ class EvaluationConfig:
     initial: bool = False
     """Evaluate the untrained model too. The pipeline looks at this; the stage itself does not."""
 
+    inhibited: bool = False
+    """Evaluate with the inhibition active at test time as well (M22, "-T"), for methods that edit activations."""
+
     separate: bool = False
     """Leave it to another job (slurm/evaluate.sbatch); training exports what that one needs. For the pipeline, too."""
 

@@ -53,15 +53,16 @@ def quiet() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if not log.isEnabledFor(logging.DEBUG):
             for name in ("lm_eval", "datasets"):
-                stack.enter_context(_level(logging.getLogger(name), logging.ERROR))
+                stack.enter_context(at_level(logging.getLogger(name), logging.ERROR))
         if not sys.stderr.isatty():
             # lm-eval gives no switch for the bar over contexts.
-            stack.enter_context(_replaced(tqdm.tqdm, "__init__", _hidden_bar(tqdm.tqdm.__init__)))
+            stack.enter_context(replaced(tqdm.tqdm, "__init__", _hidden_bar(tqdm.tqdm.__init__)))
         yield
 
 
 @contextlib.contextmanager
-def _level(logger: logging.Logger, level: int) -> Iterator[None]:
+def at_level(logger: logging.Logger, level: int) -> Iterator[None]:
+    """Another level of a logger, for the time being."""
     before = logger.level
     logger.setLevel(level)
     try:
@@ -86,14 +87,15 @@ def local_data() -> Iterator[None]:
     """
     with (
         tempfile.TemporaryDirectory(prefix="l2e-evaluation-") as folder,
-        _replaced(datasets.config, "HF_DATASETS_CACHE", folder),
-        _replaced(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False),
+        replaced(datasets.config, "HF_DATASETS_CACHE", folder),
+        replaced(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False),
     ):
         yield
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value of an attribute, for the time being."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -15,12 +15,15 @@ import torch
 import torch.distributed as dist
 import transformers
 from lm_eval.evaluator_utils import get_sample_size
-from lm_eval.models.huggingface import HFLM
+from lm_eval.models import huggingface
+from lm_eval.models.huggingface import HFLM, pad_and_concat
 from lm_eval.tasks import TaskManager
 
 from l2e.errors import UserError
 from l2e.evaluation.config import EvaluationConfig
+from l2e.evaluation.contained import replaced
 from l2e.evaluation.tasks import default_task_manager, write_task_files
+from l2e.inhibition import InhibitionInEvaluation
 
 _CPU_BATCH = 16  # lm-eval's search for the largest batch that fits ends in a killed process where memory is the CPU's
 
@@ -36,7 +39,14 @@ class LanguageModel(HFLM):
     the first choice, which in SciQ is never the right one.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int | None, max_length: int | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        batch_size: int | None,
+        max_length: int | None,
+        acting: InhibitionInEvaluation | None = None,
+    ) -> None:
         limit = max_length or model.config.max_position_embeddings
         tokenizer = copy.deepcopy(tokenizer)  # lm-eval sets a padding token on it
         automatic = "auto" if next(model.parameters()).device.type == "cuda" else _CPU_BATCH
@@ -48,6 +58,8 @@ class LanguageModel(HFLM):
             softmax_dtype="float32",
         )
         self.shortened: set[tuple[str, str]] = set()
+        self._acting = acting
+        self._lengths: list[int] | None = None
 
     def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
         """Here lm-eval has tokens and cuts them: it keeps the last max_length + 1."""
@@ -59,10 +71,29 @@ class LanguageModel(HFLM):
                 )
             if len(context) + len(continuation) > self.max_length + 1:
                 self.shortened.add(texts)
-        return _shared(requests, lambda mine: super(LanguageModel, self)._loglikelihood_tokens(mine, *args, **kwargs))
+        with replaced(huggingface, "pad_and_concat", self._pad):
+            return _shared(
+                requests, lambda mine: super(LanguageModel, self)._loglikelihood_tokens(mine, *args, **kwargs)
+            )
+
+    def _pad(self, length: int, sequences: list[torch.Tensor], **how: Any) -> torch.Tensor:
+        """lm-eval pads with 0, which may be a token too: what is padding is known here alone."""
+        self._lengths = [len(sequence) for sequence in sequences]
+        return pad_and_concat(length, sequences, **how)
+
+    def _model_call(self, *args: Any, **kwargs: Any) -> Any:
+        lengths, self._lengths = self._lengths, None  # the search for a batch size runs batches without padding
+        if self._acting is not None:
+            self._acting.lengths = lengths
+        return super()._model_call(*args, **kwargs)
 
     def generate_until(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
         """Continuations, of tasks that ask for text."""
+        if self._acting is not None:
+            raise UserError(
+                "evaluation.inhibited: a task of evaluation.tasks asks the model to write, and the inhibition can act "
+                "only where given choices are scored; leave that task out"
+            )
         return _shared(requests, lambda mine: super(LanguageModel, self).generate_until(mine, *args, **kwargs))
 
 
@@ -145,8 +176,10 @@ def _load(manager: Any, name: str, config: EvaluationConfig) -> Any:
     return loaded
 
 
-def provenance(model: LanguageModel, config: EvaluationConfig, shots: int, seed: int) -> dict[str, Any]:
-    """Versions, settings, and the command line that gives the same numbers."""
+def provenance(
+    model: LanguageModel, config: EvaluationConfig, shots: int, seed: int, inhibited: str | None = None
+) -> dict[str, Any]:
+    """Versions, settings, and the command line that gives the same numbers; there is none for an inhibited model."""
     limit = f" --limit {config.limit}" if config.limit else ""
     include = " --include_path tasks" if config.data_dir else ""
     return {
@@ -160,8 +193,11 @@ def provenance(model: LanguageModel, config: EvaluationConfig, shots: int, seed:
             "max_length": model.max_length,
             "softmax_dtype": "float32",
             "fewshot_seed": seed,
+            "inhibited": inhibited,
         },
-        "reproduce": (
+        "reproduce": None
+        if inhibited
+        else (
             f"lm_eval run{include} --tasks {' '.join(config.tasks)} --num_fewshot {shots}{limit} "
             f"--seed 0,1234,1234,{seed} --batch_size {model.batch_size_per_gpu} --model hf "
             f"--model_args pretrained=<exported folder>,max_length={model.max_length},softmax_dtype=float32"

@@ -11,6 +11,9 @@ from l2e.files import write_atomically
 
 log = logging.getLogger("l2e.evaluation")
 
+INHIBITED = "inhibited"
+"""Folder, within an evaluation's, of the same with the inhibition active (M22)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:

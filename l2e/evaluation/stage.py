@@ -4,14 +4,17 @@ import contextlib
 import logging
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
+from l2e.errors import UserError
 from l2e.evaluation.config import EvaluationConfig
 from l2e.evaluation.results import TaskResult, item_lines, task_results, write_outputs, write_summary
 from l2e.evaluation.tasks import check_evaluation_data, write_task_files
+from l2e.inhibition import InhibitionInEvaluation
 
 log = logging.getLogger("l2e.evaluation")
 
@@ -89,11 +92,16 @@ class Evaluator:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def score(self, model: Any, output_dir: Path) -> list[TaskResult]:
+    def score(self, model: Any, output_dir: Path, inhibition: Mapping[str, Any] | None = None) -> list[TaskResult]:
         """Evaluate one model, whole on this process.
 
         Writes `<k>-shot/results.json`, `<k>-shot/samples_<task>.jsonl`, `tasks/<task>.yaml` for local data and,
         last, `summary.json`, whose presence means that the evaluation is complete.
+
+        Args:
+            model: to be asked.
+            output_dir: made if it is missing.
+            inhibition: state of the inhibition of its training, to act on it now (M22); null for the model alone.
 
         Returns:
             One result for each number of shots and task, in the order of the configuration.
@@ -109,13 +117,14 @@ class Evaluator:
             if self.config.data_dir is not None:
                 write_task_files(self.config, output_dir / "tasks")
         results: list[TaskResult] = []
-        with contained.own_generators(), contained.scoring(model):
-            scorer = harness.LanguageModel(model, self.tokenizer, self.config.batch_size, self.max_length)
-            identity = model_identity(scorer) if self._cache_dir else ""
+        with contained.own_generators(), contained.scoring(model), _acting(model, inhibition) as acting:
+            scorer = harness.LanguageModel(model, self.tokenizer, self.config.batch_size, self.max_length, acting)
+            identity = model_identity(scorer, inhibition) if self._cache_dir else ""
+            inhibited = inhibition["config"]["method"] if inhibition is not None else None
             for shots, asked in zip(self.config.shots, self._questions, strict=True):
                 started = time.perf_counter()
                 answers = [_answers(questions, scorer, cache, identity, writes) for questions in asked]
-                raw = _merged(answers) | harness.provenance(scorer, self.config, shots, self.seed)
+                raw = _merged(answers) | harness.provenance(scorer, self.config, shots, self.seed, inhibited)
                 found = task_results(raw)
                 if writes:
                     write_outputs(output_dir / f"{shots}-shot", raw)
@@ -124,6 +133,22 @@ class Evaluator:
         if writes:
             write_summary(output_dir / "summary.json", results)
         return results
+
+
+@contextlib.contextmanager
+def _acting(model: Any, inhibition: Mapping[str, Any] | None) -> Iterator[InhibitionInEvaluation | None]:
+    """The inhibition on the model, for the time being."""
+    if inhibition is None:
+        yield None
+        return
+    try:
+        acting = InhibitionInEvaluation(model, inhibition)
+    except ValueError as error:
+        raise UserError(f"evaluation.inhibited: {error}") from None
+    try:
+        yield acting
+    finally:
+        acting.remove()
 
 
 def _answers(questions: Any, scorer: Any, cache: Any, identity: str, writes: bool) -> dict[str, Any]:

@@ -76,6 +76,29 @@ class Statistics:
             return load_triton().look(values, rule, purpose, find_limit, None)
         return torch_ops.look(values, rule, purpose, find_limit)
 
+    @property
+    def selects(self) -> bool:
+        """Whether late start and warm-up are over."""
+        late = self.moments is None or self.moments.updates < self.config.late_start
+        return not late and self.threshold.ready
+
+    @property
+    def positions(self) -> int | None:
+        """How many positions of a sample are known; None where all are pooled, or a sample has none."""
+        if self.config.neurons == "channel" or self.moments is None or self.moments.mean.dim() < 2:
+            return None
+        return self.moments.mean.shape[0]
+
+    def look(self, values: Tensor, purpose: Purpose) -> View:
+        """What the statistics as they are find in outputs [batch, *shape]; nothing is gathered or counted.
+
+        Only once it `selects`, and for at most `positions` positions.
+        """
+        assert self.moments is not None
+        inverse = self._inverse_spread(self.moments.merges >= self.config.late_start)
+        mean = self._broadcast(self.moments.mean, values)
+        return self.look_again(values, Rule(mean, self._broadcast(inverse, values), self.threshold.tau), purpose)
+
     def step(self) -> None:
         """End an optimizer step; what was gathered has been summed over the ranks."""
         self.updates += 1

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerBase
 
 from l2e.manifest import write_manifest
+from l2e.models.inhibition_state import write_inhibition
 from l2e.models.sizes import PYTHIA, PythiaSize
 
 TINY = PythiaSize(layers=4, hidden=128, heads=4, vocab_size=768, parameters=989_952, lr=4e-3, micro_batch_size=8)
@@ -96,7 +97,11 @@ def initialise(model: nn.Module, size: PythiaSize) -> None:
 
 
 def export(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, facts: dict[str, Any] | None = None
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    facts: dict[str, Any] | None = None,
+    inhibition: dict[str, Any] | None = None,
 ) -> None:
     """Write model and tokenizer so that `AutoModelForCausalLM.from_pretrained(folder)` loads them.
 
@@ -107,11 +112,14 @@ def export(
         tokenizer: its own.
         folder: made, or replaced.
         facts: what a manifest with the hash of each file says besides; None writes no manifest.
+        inhibition: state of one that can act at test time too, to lie beside the weights.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)  # type: ignore[operator]
     tokenizer.save_pretrained(temporary)
+    if inhibition is not None:
+        write_inhibition(temporary, inhibition)
     if facts is not None:
         write_manifest(temporary, facts)
     if folder.exists():

@@ -56,7 +56,9 @@ def accuracy_figure(runs: Sequence[RunRecord]) -> Picture | None:
 def _bar_style(runs: Sequence[RunRecord], row: ResultRow) -> dict[str, Any]:
     if row.run is None:
         return {"color": drawing.UNTRAINED}
-    return {"color": line_style(runs, row.run)["color"], "alpha": 0.35 if row.step == 0 else 1.0}
+    (own,) = (run for run in runs if run.path == row.run.path)
+    style = {"color": line_style(runs, own)["color"], "alpha": 0.35 if row.step == 0 else 1.0}
+    return style | ({"hatch": "///", "edgecolor": "white"} if row.run.variant else {})
 
 
 def _draw_bars(

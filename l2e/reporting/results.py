@@ -38,9 +38,12 @@ def columns_of(rows: Sequence[ResultRow]) -> list[Column]:
 
 
 def result_rows(runs: Sequence[RunRecord]) -> list[ResultRow]:
-    """The untrained model (once, if it is the same for all runs), then each run at its last evaluated step."""
+    """The untrained model (once, if it is the same for all runs), then each run at its last evaluated step.
+
+    A run that was also evaluated with its inhibition active has a second row, "-T" (M22).
+    """
     trained = []
-    for run in runs:
+    for run in [each for one in runs for each in (one, one.at_test) if each is not None]:
         step = run.last_evaluated
         if step is not None:
             trained.append(ResultRow(f"{run.label}, step {step:,}", run, step, cells_at(run, step)))

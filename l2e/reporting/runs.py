@@ -7,7 +7,7 @@ cluster. What is incomplete is left out and told as a warning; only a folder tha
 import logging
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from l2e.errors import UserError
+from l2e.evaluation.results import INHIBITED
 from l2e.inhibition.methods import METHODS
 from l2e.reporting.files import json_lines, number, read_json, whole
 
@@ -55,6 +56,18 @@ class RunRecord:
     metrics: dict[str, Series]
     evaluations: dict[int, tuple[TaskResult, ...]]
     warnings: tuple[str, ...]
+    inhibited: dict[int, tuple[TaskResult, ...]] = field(default_factory=dict)
+    """`evaluations` with the inhibition active at test time (M22)."""
+    variant: str = ""
+    """Folder of these evaluations within those of each step."""
+
+    @property
+    def at_test(self) -> "RunRecord | None":
+        """This run with its inhibition active at test time, the papers' "-T"; None where it was not evaluated so."""
+        if not self.inhibited:
+            return None
+        label = f"{self.label}-T"
+        return replace(self, label=label, evaluations=self.inhibited, inhibited={}, variant=INHIBITED)
 
     def setting(self, key: str, default: Any = None) -> Any:
         """The value at a dotted key of the config."""
@@ -87,7 +100,7 @@ class RunRecord:
         Items are known by doc_id, and by prompt_hash where the evaluation wrote one: the same id in another data set is
         another item.
         """
-        folder = self.path / "eval" / f"step{step}" / f"{result.num_fewshot}-shot"
+        folder = self.path / "eval" / f"step{step}" / self.variant / f"{result.num_fewshot}-shot"
         lines = json_lines(folder / f"samples_{result.task}.jsonl", [])
         items = {(str(line.get("doc_id")), str(line.get("prompt_hash"))): number(line.get("acc")) for line in lines}
         return {key: value for key, value in items.items() if math.isfinite(value)}
@@ -110,6 +123,7 @@ def load_run(path: Path) -> RunRecord:
         environment=environment if isinstance(environment, dict) else {},
         metrics=_read_metrics(path / "metrics.jsonl", warnings),
         evaluations=_read_evaluations(path / "eval", warnings),
+        inhibited=_read_evaluations(path / "eval", warnings, INHIBITED),
         warnings=tuple(warnings),
     )
     for warning in warnings:
@@ -151,15 +165,15 @@ def _to_series(values: dict[int, float]) -> Series:
     return Series(np.array(steps, dtype=np.int64), np.array([values[step] for step in steps], dtype=np.float64))
 
 
-def _read_evaluations(folder: Path, warnings: list[str]) -> dict[int, tuple[TaskResult, ...]]:
+def _read_evaluations(folder: Path, warnings: list[str], variant: str = "") -> dict[int, tuple[TaskResult, ...]]:
     found: dict[int, tuple[TaskResult, ...]] = {}
     for path in folder.glob("step*"):
         match = re.fullmatch(r"step(\d+)", path.name)
-        if not match or not path.is_dir():
+        if not match or not (path / variant).is_dir():
             continue
         problems: list[str] = []
-        summary = read_json(path / "summary.json", problems)
-        warnings += [f"eval/{path.name}/{problem}" for problem in problems]
+        summary = read_json(path / variant / "summary.json", problems)
+        warnings += [f"eval/{(path / variant).relative_to(folder)}/{problem}" for problem in problems]
         results = [_task_result(entry) for entry in summary or [] if isinstance(entry, dict) and "task" in entry]
         if results:
             found[int(match[1])] = tuple(results)

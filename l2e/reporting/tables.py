@@ -37,7 +37,8 @@ def accuracy_table(runs: Sequence[RunRecord], comparisons: Sequence[Comparison])
         known = {column: mark for (run, column), mark in marks.items() if row.step and run == id(row.run)}
         cells = [_cell(row, (shots, task), known) if task else _up_cell(row, baseline, shots) for shots, task in places]
         body.append([row.label, *cells])
-    return Table("Accuracy", _accuracy_caption(baseline), header, body)
+    at_test = " -T: with the inhibition active at test time." if any(run.inhibited for run in runs) else ""
+    return Table("Accuracy", _accuracy_caption(baseline) + at_test, header, body)
 
 
 def _places(columns: Sequence[Column], with_up: bool) -> list[tuple[int, str | None]]:

@@ -34,6 +34,16 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def test_an_export_holds_the_statistics_of_a_method_that_acts_at_test_time() -> None:
+    """Mean and variance in fp32 of 2 blocks x 256 positions x 128 channels: 524,288 bytes."""
+    plain, memel, penalty = (
+        disk(workload(seq_length=256, inhibition=taps)).export
+        for taps in ({"method": "none"}, {"method": "memel"}, {"method": "l2e", "weight": 0.01})
+    )
+    assert memel - plain == 524_288
+    assert penalty == plain
+
+
 @pytest.mark.slow
 def test_restart_points_and_exports_of_a_run(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}

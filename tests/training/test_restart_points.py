@@ -246,7 +246,7 @@ def test_a_full_disk_costs_one_restart_point_and_nothing_else(
 def test_an_export_that_fails_on_the_way_is_left_out_and_the_last_must_succeed(
     tmp_path: Path, device: torch.device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(model: Any, tokenizer: Any, folder: Path, facts: Any) -> None:
+    def fail(model: Any, tokenizer: Any, folder: Path, *more: Any) -> None:
         folder.with_name(f".{folder.name}.tmp").mkdir()
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -3,11 +3,13 @@
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
+from l2e.inhibition import Inhibition, acts_at_test
 from l2e.models import export
 from l2e.training.events import Callback
 from l2e.training.restart_points import Identity
@@ -26,15 +28,24 @@ class ExportCallback(Callback):
         tokenizer: exported with the model.
         steps: updates done at which to export; 0 is the untrained model.
         identity: of the run, for the manifests.
+        inhibition: its statistics are exported with the model where they can act at test time.
     """
 
     priority = 20
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, steps: list[int], identity: Identity) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        steps: list[int],
+        identity: Identity,
+        inhibition: Inhibition | None = None,
+    ) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
         self.steps = set(steps)
         self.identity = identity
+        self.inhibition = inhibition
 
     def before_training(self, trainer: Trainer) -> None:
         """Export the untrained model when asked to."""
@@ -57,9 +68,14 @@ class ExportCallback(Callback):
         facts = self.identity.facts("export", trainer.step)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            export(trainer.engine.model, self.tokenizer, target, facts)
+            export(trainer.engine.model, self.tokenizer, target, facts, self._inhibition_state())
         except (OSError, SafetensorError) as error:
             if trainer.step == trainer.config.steps:
                 raise
             shutil.rmtree(target.with_name(f".{target.name}.tmp"), ignore_errors=True)
             log.error("THE EXPORT %s WAS NOT WRITTEN: %s. Training goes on without it", target, error)
+
+    def _inhibition_state(self) -> dict[str, Any] | None:
+        if self.inhibition is None or not acts_at_test(self.inhibition.config.method):
+            return None
+        return self.inhibition.state_dict()
