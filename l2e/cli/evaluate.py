@@ -89,7 +89,7 @@ def evaluate_exports(
     """
     settings = with_items(config.evaluation, corpus)
     asked = [0, config.training.steps] if config.evaluation.initial else [config.training.steps]
-    left = [step for step in (asked if steps is None else steps) if not _is_done(folder.evaluation(step), settings)]
+    left = [step for step in (asked if steps is None else steps) if not is_evaluated(folder.evaluation(step), settings)]
     for step in left:
         if not folder.export(step).exists():
             raise UserError(f"{folder.export(step)} does not exist: the run has not got there, or did not export it")
@@ -172,7 +172,7 @@ def _evaluate_run(config: EvaluateConfig, tree: dict[str, Any], overrides: list[
         log.info("report: %s", write_report([folder.path], folder.path))
 
 
-def _is_done(output: Path, settings: EvaluationConfig) -> bool:
+def is_evaluated(output: Path, settings: EvaluationConfig) -> bool:
     """Whether the folder holds results of all these tasks and shots, over as many items."""
     if not (output / "summary.json").is_file():
         return False
