@@ -15,6 +15,16 @@ from l2e.reporting import write_report
 
 PHONE = 390  # CSS pixels: most phones have 360 to 430
 
+# The policy forbids the page everything from elsewhere, and tells of each attempt.
+WATCH = """
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
+<script>
+const fetched = [];
+addEventListener("securitypolicyviolation", (event) => fetched.push(event.blockedURI));
+</script>
+"""
+
 MEASURE = """
 <script>
 addEventListener("load", () => {
@@ -26,7 +36,6 @@ addEventListener("load", () => {
     (svg) => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width);
   const fonts = [...document.querySelectorAll("td, th, p, li, figcaption, dd, dt")].map(
     (each) => parseFloat(getComputedStyle(each).fontSize));
-  const fetched = performance.getEntriesByType("resource").map((entry) => entry.name);
   parent.postMessage({inner: innerWidth, scroll: root.scrollWidth, wide, scales, fonts, fetched}, "*");
 });
 </script>
@@ -69,7 +78,10 @@ def browser() -> str:
 
 def measured(browser: str, page: Path, folder: Path, width: int) -> dict[str, Any]:
     """What a script in the page sees at that width. In a frame, since a headless window has a least width."""
-    (folder / "page.html").write_text(page.read_text().replace("</body>", f"{MEASURE}</body>"))
+    text = page.read_text().replace("<head>", f"<head>{WATCH}").replace("</body>", f"{MEASURE}</body>")
+    assert WATCH in text
+    assert MEASURE in text
+    (folder / "page.html").write_text(text)
     (folder / "frame.html").write_text(FRAME.format(width=width))
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     command += ["--virtual-time-budget=20000", "--dump-dom", f"file://{folder / 'frame.html'}"]
@@ -100,12 +112,12 @@ def test_nothing_sticks_out_and_text_is_large_enough(
 def test_the_measure_sees_what_sticks_out(browser: str, tmp_path: Path) -> None:
     """Of the test above: a page that is too wide, with a picture from elsewhere, is found out."""
     page = tmp_path / "wide.html"
-    (tmp_path / "else.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    page.write_text('<!doctype html><body><p style="width:900px">wide</p><img src="else.svg"></body>')
+    picture = '<img src="http://127.0.0.1:9/else.png">'
+    page.write_text(f'<!doctype html><head></head><body><p style="width:900px">wide</p>{picture}</body>')
     found = measured(browser, page, tmp_path, PHONE)
     assert found["scroll"] >= 900
     assert "wide</p>" in found["wide"][0]
-    assert found["fetched"][0].endswith("else.svg")
+    assert found["fetched"] == ["http://127.0.0.1:9/else.png"]
 
 
 def test_every_figure_has_a_caption_and_units_on_its_axes(study_report: Path) -> None:
