@@ -83,9 +83,12 @@ def finite(values: Values) -> Values:
 
 
 def plain(text: str, limit: int = 32) -> str:
-    """Text from a file as a legend entry: no mathtext, nothing unprintable, not too long, not hidden by a `_`."""
+    """Text from a file as a legend entry: no mathtext, nothing unprintable, not too long, not hidden by a `_`.
+
+    What is too long loses its middle: runs of a study differ at their names' ends.
+    """
     text = "".join(char if char.isprintable() else " " for char in text)
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    text = text if len(text) <= limit else text[: limit - limit // 3 - 1] + "…" + text[-(limit // 3) :]
     return (" " + text if text.startswith("_") else text).replace("$", r"\$")
 
 

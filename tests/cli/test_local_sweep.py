@@ -268,6 +268,26 @@ def test_on_a_cluster_the_planner_tells_the_hours_of_a_gpu(monkeypatch: pytest.M
         costs.speeds_on_a_cluster()
 
 
+def test_on_a_gpu_of_known_peak_the_planner_tells_the_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """70M, 343,277,568 FLOPs a token (docs/running.md), 8 processes; the driver's own name of the device."""
+    (place / "nvidia-smi").write_text("#!/bin/sh\nprintf 'NVIDIA H100 80GB HBM3\\nNVIDIA H100 80GB HBM3\\n'\n")
+    (place / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    monkeypatch.setattr(costs.torch.cuda, "is_available", lambda: True)
+    costs.device_name.cache_clear()
+    try:
+        members = plan_each(expand(["experiment=table1", "model=pythia-70m", "data.path=x", "inhibition=l2e"]))
+        found = cost(members, costs.speeds_here(8))
+        seconds = 14_300 * 1024 * 2048 * 343_277_568 / (0.4 * 989.4e12)
+        assert found.device_seconds == pytest.approx(seconds)
+        assert (
+            f"about {seconds / 8 / 60:.0f} min, training alone; NVIDIA H100 80GB HBM3 at 40% of its peak"
+            in cost_lines(found, 8)
+        )
+    finally:
+        costs.device_name.cache_clear()
+
+
 def test_the_assumed_share_is_the_planner_s() -> None:
     assert yaml.safe_load((ROOT / "configs" / "plan.yaml").read_text())["mfu"] == costs.ASSUMED_MFU
 

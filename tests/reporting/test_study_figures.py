@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from l2e.reporting import load_run, write_report
+from l2e.reporting.drawing import plain
 from l2e.reporting.paper_table import judge
 from l2e.reporting.published import accuracy_table
 from l2e.reporting.study import group_runs
@@ -139,3 +140,11 @@ def test_losses_by_method_and_seed(runs: dict[tuple[str, int], Path], folder: Pa
     expected = f"{np.mean(changes):.3f} ± {np.std(changes, ddof=1):.3f}".replace("-", "\N{MINUS SIGN}")
     assert row[5].strip(" |") == expected
     assert row[4].startswith(f"{np.mean([ends['l2e', seed] for seed in SEEDS]):.3f} ±")
+
+
+def test_long_names_stay_different() -> None:
+    names = [f"pythia-410m-reverse_deactivation-0.02-middle-2-seed{seed}" for seed in SEEDS]
+    short = [plain(name) for name in names]
+    assert len(set(short)) == 3
+    assert all(len(name) == 32 and name.startswith("pythia-410m-") and "…" in name for name in short)
+    assert plain("x" * 32) == "x" * 32
