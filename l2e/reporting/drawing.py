@@ -95,7 +95,7 @@ def plain(text: str, limit: int = 32) -> str:
 def legend_above(axes: Axes) -> None:
     """A legend over the axes, out of the way of every curve; in two columns where the labels leave room for it."""
     labels = axes.get_legend_handles_labels()[1]
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "borderaxespad": 0, "handlelength": 2.2}
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "borderaxespad": 0, "handlelength": 2.2}
     axes.legend(ncols=columns_for(labels), **place)
 
 

@@ -1,6 +1,7 @@
 """Accuracy over training steps, where checkpoints of a trajectory were evaluated."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def _figure(groups: Sequence[Group], scale: str, here: Sequence[Group]) -> Pictu
             for place, group in enumerate(here):
                 points = _points(group, column)
                 rows += [(scale, group.setting, column[1], column[0], *point) for point in points]
-                _draw(axes, points, group, look_of(groups, group.setting)["color"], place - (len(here) - 1) / 2)
+                _draw(axes, points, look_of(groups, group.setting)["color"], place - (len(here) - 1) / 2)
             chance = [result.chance for group in here for step in _steps(group) for result in _at(group, step, column)]
             axes.axhline(chance[0], color="black", linewidth=0.9, linestyle=drawing.LINES[2])
             axes.set_title(f"{column[1]}, {column[0]}-shot", loc="left", fontsize=9)
@@ -59,12 +60,19 @@ def _figure(groups: Sequence[Group], scale: str, here: Sequence[Group]) -> Pictu
         return finish(figure, name, title, _CAPTION.format(whiskers=whiskers), header, rows)
 
 
-def _draw(axes: Axes, points: Sequence[tuple[int, float, float, int]], group: Group, colour: str, shift: float) -> None:
+def _draw(axes: Axes, points: Sequence[tuple[int, float, float, int]], colour: str, shift: float) -> None:
     if not points:
         return
     steps, middles, whiskers, _ = (np.array(each) for each in zip(*points, strict=True))
     apart = 0.008 * (steps.max() - steps.min())  # whiskers of several methods beside each other
-    look = {"color": colour, "marker": "o", "markersize": 3.5, "linewidth": 1.2, "elinewidth": 0.8, "capsize": 1.5}
+    look: dict[str, Any] = {
+        "color": colour,
+        "marker": "o",
+        "markersize": 3.5,
+        "linewidth": 1.2,
+        "elinewidth": 0.8,
+        "capsize": 1.5,
+    }
     axes.errorbar(steps + shift * apart, middles, yerr=whiskers, label=group.setting, **look)
 
 

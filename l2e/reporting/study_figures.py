@@ -1,6 +1,7 @@
 """The figures of a study, by method and not by run: differences, loss, accuracy over training, thresholds (Fig. 12)."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -144,7 +145,7 @@ def _threshold(groups: Sequence[Group]) -> Picture | None:
         grid = figure.subplots(-(-len(places) // 2), 2, squeeze=False).ravel()
         for axes, (scale, block) in zip(grid, places, strict=False):
             for group in of_scale(groups, scale):
-                one = bundle(group, lambda run, block=block: _positive(measure(run, block, "threshold")))
+                one = bundle(group, partial(_thresholds, block=block))
                 if one is not None:
                     dashed = {} if group.setting == BASELINE else {"linestyle": drawing.LINES[1]}
                     draw_bundle(axes, one, look_of(groups, group.setting) | dashed)
@@ -167,11 +168,12 @@ def _tapped(groups: Sequence[Group]) -> list[str]:
 
 
 def _has_threshold(run: RunRecord, block: str) -> bool:
-    return bool((_positive(measure(run, block, "threshold")).values > 0).any())
+    return len(_thresholds(run, block).steps) > 0
 
 
-def _positive(series: Series) -> Series:
+def _thresholds(run: RunRecord, block: str) -> Series:
     """Without the updates before the threshold began."""
+    series = measure(run, block, "threshold")
     kept = finite(series.values) > 0
     return Series(series.steps[kept], series.values[kept])
 
