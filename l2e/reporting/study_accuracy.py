@@ -65,15 +65,8 @@ def _draw(axes: Axes, points: Sequence[tuple[int, float, float, int]], colour: s
         return
     steps, middles, whiskers, _ = (np.array(each) for each in zip(*points, strict=True))
     apart = 0.008 * (steps.max() - steps.min())  # whiskers of several methods beside each other
-    look: dict[str, Any] = {
-        "color": colour,
-        "marker": "o",
-        "markersize": 3.5,
-        "linewidth": 1.2,
-        "elinewidth": 0.8,
-        "capsize": 1.5,
-    }
-    axes.errorbar(steps + shift * apart, middles, yerr=whiskers, label=group.setting, **look)
+    dots: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 3.5, "linewidth": 1.2}
+    axes.errorbar(steps + shift * apart, middles, whiskers, elinewidth=0.8, capsize=1.5, **dots)
 
 
 def _points(group: Group, column: Column) -> list[tuple[int, float, float, int]]:
