@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,9 +40,12 @@ if end == "told":
     Path(os.environ["L2E_REASON"]).write_text("no such\\nthing")
     sys.exit(2)
 if end == "signal":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(85))
+    def stop(*_):
+        Path("stopped").touch()
+        sys.exit(85)
+    signal.signal(signal.SIGTERM, stop)
     Path("waiting").touch()
-    time.sleep(60)
+    time.sleep(300)
 if end == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(end)
@@ -163,9 +167,13 @@ def test_a_signal_to_the_sweep_reaches_the_member(place: Path, how: signal.Signa
     process = subprocess.Popen([sys.executable, "-c", code], cwd=place, env=environment)
     wait_for(lambda: (place / "waiting").exists())
     (child,) = children_of(process.pid)
-    process.send_signal(how)
-    assert process.wait(timeout=60) == (85 if how == signal.SIGTERM else -how)
-    wait_for(lambda: not alive(child))
+    try:
+        process.send_signal(how)
+        assert process.wait(timeout=60) == (85 if how == signal.SIGTERM else -how)
+        wait_for(lambda: (place / "stopped").exists() and not alive(child), 60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
     assert started(place) == ["seed=1"]
 
 
