@@ -4,9 +4,10 @@
 #   slurm/sweep.sh table1 --time=12:00:00 experiment=table1 inhibition=none,l2e seed=1,2,3
 #   slurm/sweep.sh --dry-run table1 inhibition=none,l2e seed=1,2,3
 #
-# NAME is the sweep's folder under runs_dir: members.json, report.md, report.html. Options of sbatch may follow it; they
-# are for training (a partition or account for all jobs: export SBATCH_PARTITION, SBATCH_ACCOUNT). The rest are
-# overrides as Hydra's --multirun reads them: a=1,2, choice(...), range(...).
+# NAME is the sweep's folder under runs_dir: members.json, report.md, report.html, which is that of a table if the
+# members are its (experiment=table1). What the sweep costs is said before anything is submitted. Options of sbatch may
+# follow NAME; they are for training (a partition or account for all jobs: export SBATCH_PARTITION, SBATCH_ACCOUNT). The
+# rest are overrides as Hydra's --multirun reads them: a=1,2, choice(...), range(...).
 # At once run all, or as many as L2E_AT_ONCE says.
 set -euo pipefail
 cd "$(dirname "$0")/.."

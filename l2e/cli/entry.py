@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -27,6 +28,12 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 FAILED = 1
 BAD_INPUT = 2
 STOPPED = 85  # by a signal, after a restart point: run me again. No shell or launcher uses this number.
+
+REASON = "L2E_REASON"
+"""Environment variable: a file that shall hold the message with which a run ends; for who started it."""
+
+_SWEEPS = {"l2e.cli.pretrain:run": "l2e.cli.sweeps.local:run"}
+"""Targets that --multirun does not leave to Hydra, whose own launcher ends a sweep at the first member that exits."""
 
 # Two OpenMP threads that spin while they wait collapse when another process wants a core: a 2-core machine
 # under load took 1150 ms for what passive waiting does in 152 ms and one thread in 313 ms. Read by the
@@ -45,7 +52,10 @@ def main(config_name: str, target: str) -> None:
     Exits with 2 and one line for bad input or settings, with 85 after a signal, with 1 and one line when the
     run cannot go on; other exceptions keep their traceback.
     """
-    sys.argv[1:] = [_allow_any_setting(argument) for argument in _without_local_rank(sys.argv[1:])]
+    arguments = _without_local_rank(sys.argv[1:])
+    if target in _SWEEPS and (grid := _sweep_asked_for(arguments)) is not None:
+        sys.exit(_sweep(_SWEEPS[target], grid))
+    sys.argv[1:] = [_allow_any_setting(argument) for argument in arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us instead of Hydra's own printing
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
@@ -62,11 +72,33 @@ def main(config_name: str, target: str) -> None:
             _end(str(error))
         except LostRankError as error:
             _abandon(str(error))
+        except Exception as error:
+            _leave_reason(f"{type(error).__name__}: {error}")
+            raise
 
     try:
         task()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_one_line(error))
+
+
+def _sweep_asked_for(arguments: list[str]) -> list[str] | None:
+    """The overrides after --multirun; None for one run, and for what Hydra answers or launches itself."""
+    given = get_args_parser().parse_args(arguments)
+    asked = (given.help, given.hydra_help, given.cfg, given.info, given.shell_completion, given.experimental_rerun)
+    if not given.multirun or any(asked) or any(each.startswith("hydra/launcher=") for each in given.overrides):
+        return None
+    if given.config_path or given.config_name or given.config_dir:
+        _fail("a sweep takes overrides alone: leave out --config-path, --config-name and --config-dir")
+    return list(given.overrides)
+
+
+def _sweep(target: str, grid: list[str]) -> int:
+    module, function = target.split(":")
+    try:
+        return getattr(importlib.import_module(module), function)(grid)
+    except UserError as error:
+        _fail(str(error))
 
 
 def _call(target: str, config: DictConfig) -> None:
@@ -152,6 +184,7 @@ def _one_line(error: Exception) -> str:
 
 def _end(message: str) -> None:
     """End a run that has failed on every rank: one of them tells why."""
+    _leave_reason(message)
     if _rank() == 0:
         print(f"error: {message}", file=sys.stderr)
     sys.exit(FAILED)
@@ -159,15 +192,22 @@ def _end(message: str) -> None:
 
 def _abandon(message: str) -> None:
     """End without the usual tidying up, which could wait for a process that is no more."""
+    _leave_reason(message)
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(FAILED)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
+    _leave_reason(message)
     rank = _rank()
     print(f"error on rank {rank}: {message}" if rank else f"error: {message}", file=sys.stderr)
     sys.exit(BAD_INPUT)
+
+
+def _leave_reason(message: str) -> None:
+    if REASON in os.environ:
+        Path(os.environ[REASON]).write_text(message, encoding="utf-8")
 
 
 def _rank() -> int:

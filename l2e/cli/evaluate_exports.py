@@ -65,8 +65,8 @@ def _left(folder: RunFolder, step: int, settings: EvaluationConfig) -> list[Vari
         UserError: it is not there, or has no inhibition with it and needs one.
     """
     export = folder.export(step)
-    plain = not _is_done(folder.evaluation(step), settings)
-    acting = settings.inhibited and not _is_done(folder.evaluation(step, inhibited=True), settings)
+    plain = not is_evaluated(folder.evaluation(step), settings)
+    acting = settings.inhibited and not is_evaluated(folder.evaluation(step, inhibited=True), settings)
     if (plain or acting) and not export.exists():
         raise UserError(f"{export} does not exist: the run has not got there, or did not export it")
     left: list[Variant] = [(False, None)] if plain else []
@@ -82,7 +82,7 @@ def inhibition_of(export: Path) -> list[dict[str, Any]]:
     return []
 
 
-def _is_done(output: Path, settings: EvaluationConfig) -> bool:
+def is_evaluated(output: Path, settings: EvaluationConfig) -> bool:
     """Whether the folder holds results of all these tasks and shots, over as many items."""
     if not (output / "summary.json").is_file():
         return False

@@ -8,78 +8,35 @@ python -m l2e.cli.sweep report FILE                          one report, failed 
 Overrides are printed with a zero byte after each, so that every character survives the shell.
 """
 
-import json
 import logging
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
-from l2e.cli.entry import BAD_INPUT, compose, swept
+from l2e.cli.entry import BAD_INPUT
+from l2e.cli.sweeps.record import Member, as_text, read
 from l2e.errors import UserError
 from l2e.files import write_atomically
 
-
-@dataclass(frozen=True)
-class Member:
-    """One run of a sweep."""
-
-    run: str
-    """Its run directory."""
-
-    steps: int
-    """Updates that it makes."""
-
-    overrides: list[str]
-    """For scripts/pretrain.py."""
+if TYPE_CHECKING:
+    from l2e.cli.sweeps.grid import Planned
 
 
-def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The grid as `--multirun` would run it: the product of all sweeps, the last one changing fastest.
-
-    An experiment may bring its own grid (hydra.sweeper.params), which comes first; an override of it wins.
-
-    Raises:
-        UserError: what Hydra cannot parse or compose, a sweep over a continuous interval, a setting given twice.
-    """
-    try:
-        given = OverridesParser.create().parse_overrides(overrides=list(overrides))
-        keys = Counter(override.get_key_element() for override in given)
-        if max(keys.values(), default=1) > 1:
-            raise UserError(f"{keys.most_common(1)[0][0]} is given more than once; give all its values in one override")
-        fixed = [override.input_line for override in given if not override.is_sweep_override()]
-        grid = [f"{key}={values}" for key, values in swept("pretrain", fixed).items()]
-        parsed = OverridesParser.create().parse_overrides(overrides=[*grid, *overrides])
-        (members,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    except HydraException as error:
-        raise UserError(" ".join(str(error).split())) from None
-    return members
-
-
-def plan(name: str, overrides: Sequence[str], *, dry_run: bool = False) -> tuple[Path, list[Member]]:
+def plan(name: str, overrides: Sequence[str], *, dry_run: bool = False) -> tuple[Path, "list[Planned]"]:
     """Expand and check a sweep, and write `runs_dir/NAME/members.json` unless it is a dry run.
 
     Raises:
         UserError: a member that cannot run, two that would share a run directory, or another sweep of that name.
     """
-    members = [_member(each) for each in expand(overrides)]
-    run, sharing = Counter(member.run for member in members).most_common(1)[0]
-    if sharing > 1:
-        varied = [each for each in members[0].overrides if each not in members[-1].overrides]
-        raise UserError(
-            f"{sharing} members would share the run directory {run}; "
-            f"give a name=... that tells them apart, e.g. 'name={name}-{_distinct(varied)}'"
-        )
-    folders = {str(Path(member.run).parent) for member in members}
-    if len(folders) > 1:
-        raise UserError(f"runs_dir: the members of a sweep share one, not {', '.join(sorted(folders))}")
-    file = Path(folders.pop()) / name / "members.json"
-    text = json.dumps([asdict(member) for member in members], indent=1) + "\n"
+    from l2e.cli.sweeps.grid import expand, plan_each  # torch, which the other commands do without
+
+    members = plan_each(expand(overrides), name)
+    for member in members:
+        if member.config is None:
+            raise UserError(f"{member.name}: {member.problem}")
+    file = members[0].folder.path.parent / name / "members.json"
+    text = as_text([member.record for member in members])
     if file.exists() and file.read_text() != text:
         raise UserError(f"{file} is another sweep; choose another name, or remove it")
     if (file.parent / "config.yaml").exists():
@@ -87,14 +44,6 @@ def plan(name: str, overrides: Sequence[str], *, dry_run: bool = False) -> tuple
     if not dry_run:
         write_atomically(file, text)
     return file, members
-
-
-def read(file: str) -> list[Member]:
-    """The members that `plan` wrote."""
-    try:
-        return [Member(**entry) for entry in json.loads(Path(file).read_text())]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{file} is no sweep ({error}); slurm/sweep.sh writes it") from None
 
 
 def training(member: Member) -> list[str]:
@@ -118,41 +67,24 @@ def report(file: str) -> Path:
     Raises:
         UserError: no member has a run directory.
     """
-    from l2e.reporting import write_report
+    from l2e.cli.sweeps.study import write_study
 
-    members = read(file)
-    started = [Path(member.run) for member in members if (Path(member.run) / "config.yaml").exists()]
-    if not started:
-        raise UserError(f"{file}: no member of the sweep has got as far as a run directory; see the logs of its jobs")
-    return write_report(started, Path(file).parent, notes=[note for member in members for note in _notes(member)])
+    return write_study(read(file), Path(file).parent)
 
 
-def _member(overrides: list[str]) -> Member:
-    from l2e.cli.pretrain_config import PretrainConfig
-    from l2e.settings import build_settings
+def show(members: "Sequence[Planned]") -> None:
+    """Say what the sweep is and what it costs, before anything is submitted."""
+    from l2e.cli.sweeps.cost import cost, speeds_on_a_cluster
+    from l2e.cli.sweeps.state import state_of
+    from l2e.cli.sweeps.statement import cost_lines, member_table
+    from l2e.cli.sweeps.study import baseline_line
 
-    try:
-        config = build_settings(PretrainConfig, compose("pretrain", overrides))
-    except UserError as error:
-        raise UserError(f"{' '.join(overrides)}: {error}") from None
-    return Member(str(Path(config.runs_dir) / config.name), config.training.steps, overrides)
-
-
-def _distinct(varied: Sequence[str]) -> str:
-    keys = [override.split("=")[0].lstrip("+") for override in varied]
-    return "-".join(f"${{{'inhibition.method' if key == 'inhibition' else key}}}" for key in keys)
-
-
-def _notes(member: Member) -> list[str]:
-    """What is missing of a member."""
-    run = Path(member.run)
-    if not (run / "config.yaml").exists():
-        return [f"{run.name}: failed before training began; it is not in this report"]
-    if not (run / "hf" / f"step{member.steps}").exists():
-        return [f"{run.name}: not trained to the end ({member.steps} updates)"]
-    if not (run / "eval" / f"step{member.steps}" / "summary.json").exists():
-        return [f"{run.name}: not evaluated after {member.steps} updates"]
-    return []
+    texts = [
+        member_table(members, [state_of(member).text for member in members]),
+        cost_lines(cost(members, speeds_on_a_cluster()), ranks=None),
+        baseline_line([member.overrides for member in members]),
+    ]
+    print("\n".join(text for text in texts if text), file=sys.stderr)
 
 
 def main(arguments: list[str]) -> None:
@@ -160,9 +92,9 @@ def main(arguments: list[str]) -> None:
     stage: dict[str, Callable[[Member], list[str]]] = {"train": training, "evaluate": evaluation}
     match arguments:
         case ["plan", "--dry-run", name, *overrides]:
-            _show(*plan(name, overrides, dry_run=True))
+            _plan(name, overrides, dry_run=True)
         case ["plan", name, *overrides]:
-            _show(*plan(name, overrides))
+            _plan(name, overrides)
         case ["train" | "evaluate" as command, file, index]:
             members = read(file)
             if int(index) >= len(members):
@@ -175,9 +107,9 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"wrong arguments; these exist:\n{__doc__}")
 
 
-def _show(file: Path, members: list[Member]) -> None:
-    for number, member in enumerate(members):
-        print(f"{number:4d}  {member.run}  {' '.join(member.overrides)}", file=sys.stderr)
+def _plan(name: str, overrides: Sequence[str], *, dry_run: bool = False) -> None:
+    file, members = plan(name, overrides, dry_run=dry_run)
+    show(members)
     print(f"{file}\n{len(members)}")
 
 

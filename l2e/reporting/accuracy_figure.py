@@ -48,7 +48,7 @@ def accuracy_figure(runs: Sequence[RunRecord]) -> Picture | None:
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(0, _right_end(rows))
         axes.set_xlabel("accuracy (share of items)")
-        drawing.legend_above(axes, columns=2 if max(len(row.label) for row in rows) < 26 else 1)
+        drawing.legend_above(axes)
         table = [_numbers(row, column) for row in rows for column in columns if column in row.cells]
         return finish(figure, "accuracy", "Accuracy", _CAPTION, _HEADER, table)
 

@@ -11,6 +11,22 @@ class Best(str):
     """The text of a cell that is to stand out."""
 
 
+class Link(str):
+    """The text of a cell that leads somewhere.
+
+    Attributes:
+        target: relative to the report's folder.
+    """
+
+    target: str
+
+    def __new__(cls, text: str, target: str) -> "Link":
+        """A text with its target."""
+        link = super().__new__(cls, text)
+        link.target = target
+        return link
+
+
 @dataclass(frozen=True)
 class Table:
     """A title, a caption that says how to read it, a header and rows; the first column names the row.

@@ -15,7 +15,10 @@ from l2e.reporting.tables import accuracy_table, inhibition_table, loss_table, p
 
 @dataclass(frozen=True)
 class Contents:
-    """`facts` hold for all runs; `differing` is the table of those that do not, if there are several runs."""
+    """`facts` hold for all runs; `differing` is the table of those that do not, if there are several runs.
+
+    `answer` stands before everything else: the table that a study is about.
+    """
 
     title: str
     facts: dict[str, str]
@@ -24,6 +27,7 @@ class Contents:
     tables: list[Table]
     findings: list[str]
     warnings: list[str]
+    answer: Table | None = None
 
 
 def gather(runs: Sequence[RunRecord]) -> Contents:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from l2e.reporting.curves import Values
@@ -21,11 +22,11 @@ BASELINE = "#4D4D4D"
 UNTRAINED = "#C9C9C9"
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
-WIDTH = 5.2  # inches; narrow, so that the text stays readable at a phone's width
+WIDTH = 4.8  # inches; narrow: on a phone of 390 px a point is then about a pixel
 
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
-    "font.size": 9,
+    "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -38,7 +39,7 @@ _STYLE = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9,
     "lines.solid_capstyle": "round",
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -82,12 +83,34 @@ def finite(values: Values) -> Values:
 
 
 def plain(text: str, limit: int = 32) -> str:
-    """Text from a file as a legend entry: no mathtext, nothing unprintable, not too long, not hidden by a `_`."""
+    """Text from a file as a legend entry: no mathtext, nothing unprintable, not too long, not hidden by a `_`.
+
+    What is too long loses its middle: runs of a study differ at their names' ends.
+    """
     text = "".join(char if char.isprintable() else " " for char in text)
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    text = text if len(text) <= limit else text[: limit - limit // 3 - 1] + "…" + text[-(limit // 3) :]
     return (" " + text if text.startswith("_") else text).replace("$", r"\$")
 
 
-def legend_above(axes: Axes, columns: int) -> None:
-    """A legend over the axes, out of the way of every curve."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, borderaxespad=0, handlelength=2.2)
+def legend_above(axes: Axes) -> None:
+    """A legend over the axes, out of the way of every curve; in two columns where the labels leave room for it."""
+    labels = axes.get_legend_handles_labels()[1]
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "borderaxespad": 0, "handlelength": 2.2}
+    axes.legend(ncols=columns_for(labels), **place)
+
+
+def legend_of(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
+    """A legend over all axes of a figure: labels and how their lines look."""
+    handles = [Line2D([], [], linewidth=1.6, **look) for look in looks.values()]
+    labels = [plain(name) for name in looks]
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=min(len(labels), 4) if max(map(len, labels)) <= 12 else columns_for(labels),
+    )
+
+
+def columns_for(labels: Sequence[str]) -> int:
+    """Columns of a legend that fits the figure's width."""
+    return 2 if max(map(len, labels), default=0) <= 20 else 1

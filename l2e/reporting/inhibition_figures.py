@@ -105,7 +105,7 @@ def _figure(
             axes.set_ylabel(label)
         if len(shown) > 1:
             handles, labels = grid[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper left", ncols=2)
+            figure.legend(handles, labels, loc="outside upper left", ncols=drawing.columns_for(labels))
         kept = MEASURES[:2] if name in MEASURES[:2] else MEASURES[2:]
         rows = [row for run in shown for block in blocks_of(run) for row in _rows(run, block, kept)]
         return finish(figure, name, title, caption, ("run", "block", "step", *kept), rows)

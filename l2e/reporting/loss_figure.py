@@ -30,7 +30,7 @@ def loss_figure(runs: Sequence[RunRecord]) -> Picture | None:
         _limit_loss(top, shown)
         top.set_ylabel("loss (nats per token)")
         top.plot([], [], "o", color="#222222", markerfacecolor="white", markersize=5, label="validation")
-        drawing.legend_above(top, columns=2)
+        drawing.legend_above(top)
         if differing and baseline is not None:
             _draw_differences(below[0], differing, baseline, runs)
         step_axis(below[0] if below else top)

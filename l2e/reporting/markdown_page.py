@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from urllib.parse import quote
 
-from l2e.reporting.cells import Best, Table
+from l2e.reporting.cells import Best, Link, Table
 from l2e.reporting.contents import Contents
 from l2e.reporting.pictures import Picture
 
@@ -13,9 +14,11 @@ def markdown_page(contents: Contents) -> str:
     facts = [f"- **{escape(name)}:** {escape(text)}" for name, text in contents.facts.items()]
     parts = [f"# {escape(contents.title)}", "\n".join(facts)]
     parts += [table_text(contents.differing)] if contents.differing else []
+    findings = _section("What follows from it", [_items(contents.findings)])
+    parts += [*_section("Result", [table_text(contents.answer)]), *findings] if contents.answer else []
     parts += _section("Figures", [_figure(picture) for picture in contents.pictures])
     parts += _section("Tables", [table_text(table) for table in contents.tables])
-    parts += _section("What follows from it", [_items(contents.findings)])
+    parts += [] if contents.answer else findings
     parts += _section("About the files", [_items(contents.warnings)])
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -46,7 +49,13 @@ def table_text(table: Table) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(f"**{escape(cell)}**" if isinstance(cell, Best) else escape(cell) for cell in cells) + " |"
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(cell: str) -> str:
+    if isinstance(cell, Link):
+        return f"[{escape(cell)}]({quote(cell.target)})"
+    return f"**{escape(cell)}**" if isinstance(cell, Best) else escape(cell)
 
 
 def _items(sentences: Sequence[str]) -> str:

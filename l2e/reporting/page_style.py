@@ -26,20 +26,24 @@ h2 { margin: 3rem 0 1rem; padding-bottom: .35rem; border-bottom: 1px solid var(-
 .facts dd { margin: 0; font-size: .92rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
 figure { margin: 0 0 2.25rem; }
 .panel { background: #ffffff; border: 1px solid var(--line); border-radius: 8px; padding: .75rem; }
-.panel svg { display: block; width: 100%; max-width: 40rem; height: auto; margin: 0 auto; }
+.panel svg { display: block; width: 100%; max-width: 36rem; height: auto; margin: 0 auto; }
 figcaption, .caption { color: var(--soft); font-size: .86rem; line-height: 1.5; }
 figcaption { margin-top: .6rem; }
 figcaption b, .caption b { color: var(--ink); }
 .caption { margin: 1.75rem 0 .5rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem .75rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
+th, td { padding: .45rem .6rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
 thead th { border-top: 0; vertical-align: bottom; white-space: pre; line-height: 1.3;
   color: var(--soft); font-weight: 600; background: var(--raised); }
 tr > .text { text-align: left; }
 tr > :first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
 thead tr > :first-child { background: var(--raised); }
 tbody th { font-weight: 600; }
+.keyed tr > :first-child { min-width: 3.6rem; max-width: 3.6rem; }
+.keyed tr > :nth-child(2) { position: sticky; left: 3.6rem; background: var(--page); }
+.keyed thead tr > :nth-child(2) { background: var(--raised); }
+a { color: inherit; text-decoration-color: var(--soft); text-underline-offset: .15em; }
 .wordy td, .wordy thead th { white-space: normal; min-width: 7rem; overflow-wrap: anywhere; }
 ul { margin: 0; padding-left: 1.15rem; }
 li { margin: .35rem 0; }
@@ -49,12 +53,12 @@ li { margin: .35rem 0; }
   .panel { padding: .35rem; }
   .facts { grid-template-columns: 1fr 1fr; padding: .8rem .9rem; }
   th, td { padding: .4rem .55rem; }
-  tbody th { white-space: normal; min-width: 6.5rem; max-width: 9rem; overflow-wrap: anywhere; }
+  .named tbody th { white-space: normal; min-width: 9rem; max-width: 9rem; overflow-wrap: anywhere; }
 }
 @media (min-width: 60rem) {
   .scroll {
     position: relative; left: 50%; transform: translateX(-50%);
-    width: max-content; min-width: 100%; max-width: min(72rem, 100vw - 3rem);
+    width: max-content; min-width: 100%; max-width: min(80rem, 100vw - 3rem);
   }
 }
 @media print { .panel, .scroll { break-inside: avoid; } }"""

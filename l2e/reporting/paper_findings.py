@@ -39,6 +39,8 @@ def _sentence(cells: Sequence[Judged]) -> str:
 
 
 def _difference(one: Judged) -> str:
+    if one.effect.error == 0 and one.effect.difference == 0:
+        return f"{one.column} no item changed"
     low, middle, high = (
         decimals(100 * value, 1, sign=True) for value in (one.effect.low, one.effect.difference, one.effect.high)
     )

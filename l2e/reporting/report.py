@@ -41,7 +41,7 @@ def write_report(
     if table is None:
         contents = gather(runs)
     else:
-        contents, filled = gather_study(runs, table)
+        contents, filled = gather_study(runs, table, output_dir)
         write_atomically(output_dir / f"table{table}.tex", latex_table(filled, f"tab:l2e-{table}").encode())
     contents.warnings[:0] = notes
     for picture in contents.pictures:

@@ -12,7 +12,8 @@ import pytest
 from l2e.cli.entry import compose
 from l2e.cli.evaluate import EvaluateConfig
 from l2e.cli.pretrain_config import PretrainConfig
-from l2e.cli.sweep import Member, evaluation, expand, plan, read, report
+from l2e.cli.sweep import Member, evaluation, plan, read, report
+from l2e.cli.sweeps.grid import expand
 from l2e.errors import UserError
 from l2e.settings import build_settings
 
@@ -74,14 +75,14 @@ def test_a_plan_is_written_and_read_again(tmp_path: Path) -> None:
     overrides = [f"runs_dir={tmp_path}", "inhibition=none,l2e", "seed=1,2", "training.steps=100"]
     file, members = plan("grid", overrides)
     assert file == tmp_path / "grid" / "members.json"
-    assert [Path(member.run).name for member in members] == [
+    assert [member.name for member in members] == [
         "tiny-builtin-none-seed1",
         "tiny-builtin-none-seed2",
         "tiny-builtin-l2e-seed1",
         "tiny-builtin-l2e-seed2",
     ]
-    assert {member.steps for member in members} == {100}
-    assert read(str(file)) == members
+    assert read(str(file)) == [member.record for member in members]
+    assert {member.steps for member in read(str(file))} == {100}
     plan("grid", overrides)  # the same again: continues
     with pytest.raises(UserError, match="another sweep"):
         plan("grid", [*overrides, "training.lr=1e-3"])

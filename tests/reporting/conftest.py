@@ -108,6 +108,7 @@ class MadeUp:
     evaluation = staticmethod(write_evaluation)
     items = staticmethod(write_items)
     read_items = staticmethod(read_items)
+    generator = staticmethod(np.random.default_rng)
 
 
 @pytest.fixture(scope="session")

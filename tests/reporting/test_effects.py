@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap
 from statsmodels.formula.api import ols
+from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar as other_mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -48,6 +49,19 @@ def test_mean_squares_are_those_of_a_two_way_table_in_statsmodels() -> None:
     expected = list(zip(anova["mean_sq"], anova["df"], strict=True))
     for found, (square, freedom) in zip(mean_squares(table), expected, strict=True):
         assert found == (pytest.approx(square), freedom)
+
+
+def test_the_error_is_that_of_a_mixed_model_in_statsmodels() -> None:
+    """Seeds and items as crossed random effects, by restricted maximum likelihood: the same for a full table."""
+    draw = np.random.default_rng(2)
+    table = draw.normal(0, 1, (4, 1)) + draw.normal(0, 1, (1, 15)) + draw.normal(0.3, 0.7, (4, 15))
+    rows = [{"all": 1, "seed": s, "item": i, "y": table[s, i]} for s in range(4) for i in range(15)]
+    parts = {"seed": "0 + C(seed)", "item": "0 + C(item)"}
+    model = MixedLM.from_formula("y ~ 1", groups="all", vc_formula=parts, re_formula="0", data=pd.DataFrame(rows))
+    fitted = model.fit(reml=True)
+    found = effect(table)
+    assert found.difference == pytest.approx(fitted.fe_params["Intercept"])
+    assert found.error == pytest.approx(fitted.bse_fe["Intercept"], rel=1e-3)
 
 
 def test_the_error_over_seeds_and_items_by_hand() -> None:

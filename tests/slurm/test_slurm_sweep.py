@@ -52,6 +52,20 @@ def test_two_methods_and_two_seeds_end_in_one_report(jobs: Jobs) -> None:
     assert "not evaluated" not in report
 
 
+def test_a_table_s_sweep_ends_in_that_table(jobs: Jobs) -> None:
+    """Its baseline is a run of the same settings that was there before."""
+    settings = ["experiment=table8", "model=tiny", "data=builtin", "training=demo", "evaluation=builtin"]
+    settings += ["training.micro_batch_size=8", "evaluation.initial=false", "evaluation.num_fewshot=0"]
+    settings += ["evaluation.tasks=[world_arc,world_piqa,world_sciq]"]
+    sweep(jobs, "first", *settings, "inhibition=none", "seed=1")
+    sweep(jobs, "table", *settings, "inhibition=l2e", "seed=1")
+    report = (jobs.folder / "runs" / "table" / "report.md").read_text()
+    assert report.startswith("# Table 8: ")
+    for setting in ("Pythia", "L2E"):
+        assert re.search(rf"\| tiny \| {setting} \| here, 1 seed \|", report), report
+    assert (jobs.folder / "runs" / "table" / "table8.tex").exists()
+
+
 def test_a_member_that_fails_is_in_the_report(jobs: Jobs) -> None:
     # What no composition can know: the folder of the second member is taken by something else.
     (jobs.run("half-2")).mkdir(parents=True)

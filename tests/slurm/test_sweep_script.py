@@ -38,7 +38,12 @@ def test_a_dry_run_shows_three_jobs_and_writes_nothing(tmp_path: Path) -> None:
     assert "--time=1:00:00" not in evaluation
     assert report[-2:] == ["slurm/report.sbatch", members]
     assert "--dependency=afterany:<training>:<evaluation>" in report
-    assert "   3  " in done.stderr
+    said = done.stderr[: done.stderr.index("would submit")]  # before anything is submitted
+    assert [line.split() for line in said.splitlines() if "seed2" in line] == [
+        [str(number), f"tiny-builtin-{method}-seed2", method, "tiny", "2", "to", "run"]
+        for number, method in ((1, "none"), (3, "l2e"))
+    ]
+    assert f"To train: 4 runs, {4 * 456:,} updates, {4 * 456 * 8 * 128:,} tokens" in said
     assert not list(tmp_path.iterdir())
 
 

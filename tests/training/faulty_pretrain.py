@@ -1,12 +1,13 @@
 """scripts/pretrain.py with a fault planted in it, for test_stop.py and test_lost_ranks.py.
 
 The environment variable FAULT holds a JSON list of {"rank", "step", "event", "action"}: at that event of that update
-(counted from 0) that rank does what the action says.
+(counted from 0) that rank does what the action says. With "member" only a run that has this among its overrides.
 """
 
 import json
 import os
 import signal
+import sys
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ def _signal_in(owner: Any, name: str) -> None:
 
 
 if __name__ == "__main__":
-    faults = json.loads(os.environ["FAULT"])
+    faults = [fault for fault in json.loads(os.environ["FAULT"]) if fault.pop("member", sys.argv[0]) in sys.argv]
     _with_faults([fault for fault in faults if "event" in fault])
     places = {
         "set-up": (pretrain, "open_data"),

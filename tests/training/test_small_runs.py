@@ -238,6 +238,17 @@ def test_a_sweep_runs_its_members_one_after_another(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_ranks_run_the_members_of_a_sweep_together(folder: Path) -> None:
+    """Under torchrun, whose store remembers the addresses of the member before."""
+    printed = pretrain(folder, "ranks-${seed}", "seed=1,2", "-m", launcher=torchrun(2))
+    assert printed.count("Sweep of 2 runs") == 1
+    for seed in (1, 2):
+        environment = json.loads((folder / "runs" / f"ranks-{seed}" / "environment.json").read_text())
+        assert environment["ranks"] == 2
+        assert len(weights(folder, f"ranks-{seed}")) > 0
+
+
+@pytest.mark.slow
 def test_bad_data_ends_all_processes(folder: Path) -> None:
     overrides = ["data=text", "data.path=/nowhere", "~data.world"]
     printed = pretrain(folder, "stuck", *overrides, launcher=torchrun(2), expect=1)  # torchrun's own code

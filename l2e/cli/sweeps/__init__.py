@@ -1,0 +1,1 @@
+"""Grids of runs: their members, what they cost, running them here, and the report about them."""
