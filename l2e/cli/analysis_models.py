@@ -59,7 +59,7 @@ def fetch(model: NamedModel) -> Path:
     """
     if model.folder is not None:
         return model.folder
-    place = model.given.rpartition("@")[0] or model.given
+    place, _ = _parted(model.given)
     try:
         folder = Path(snapshot_download(place, revision=model.revision, allow_patterns=_HUB_FILES))
         if not any(folder.glob("*.safetensors")):
@@ -73,23 +73,27 @@ def fetch(model: NamedModel) -> Path:
 
 
 def _find(given: str) -> NamedModel:
-    place, at, tag = (
-        (given, "", "") if Path(given).exists() else given.rpartition("@") if "@" in given else (given, "", "")
-    )
+    place, tag = _parted(given)
     path = Path(place)
     if (path / "config.yaml").is_file():
         return _of_run(given, path, tag)
+    if path.exists() and tag:
+        raise UserError(f"models: {given}: {path} is a model's folder; only runs and models of the hub have several")
+    if path.exists() and not (path / "config.json").is_file():
+        raise UserError(f"models: {path} holds no model (no config.json) and is no run directory (no config.yaml)")
     if path.exists():
-        if at or not (path / "config.json").is_file():
-            raise UserError(
-                f"models: {path} holds no model (no config.json) and is no run directory (no config.yaml)"
-                if not at
-                else f"models: {given}: {path} is a model's folder; only runs and models of the hub have several"
-            )
         return NamedModel(path.name, given, path, None, None)
     if place.count("/") > 1 or place.startswith((".", "/")) or not place:
         raise UserError(f"models: there is no folder {place or given}")
     return NamedModel(given.rsplit("/", 1)[-1], given, None, None, tag or None)
+
+
+def _parted(given: str) -> tuple[str, str]:
+    """A place, and what stands behind its @; a folder may have one in its name."""
+    if Path(given).exists() or "@" not in given:
+        return given, ""
+    place, _, tag = given.rpartition("@")
+    return place, tag
 
 
 def _of_run(given: str, path: Path, tag: str) -> NamedModel:
