@@ -110,7 +110,7 @@ def top_figure(studies: Sequence[ProbedModel], settings: ProbeSettings) -> Pictu
         axes.set_ylabel(f"mean F1 of the top {settings.top}")
         axes.set_ylim(0, 1.05)
         if len(sets) > 1:
-            legend_above(axes, 3)
+            legend_above(axes)
         header = ("dataset", "model", "parameters", "mean", "lowest", "highest", "confirmed_mean")
         return finish(figure, "probe-top-f1", "Neurons that tell a label", _TOP.format(top=settings.top), header, rows)
 

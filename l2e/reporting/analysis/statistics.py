@@ -95,7 +95,7 @@ def lengths_figure(settings: StatisticsSettings, feature_sets: Sequence[TextFeat
                 rows += [(features.name, name, *span) for span in spans]
         axes.set_xlabel("valid positions of a sequence")
         axes.set_ylabel("share of sequences")
-        legend_above(axes, 2)
+        legend_above(axes)
         return finish(
             figure,
             "valid-lengths",
