@@ -36,7 +36,7 @@ SMALL = [
 def test_the_grid_of_a_table_ends_in_that_table(tmp_path: Path) -> None:
     places = [f"runs_dir={tmp_path / 'runs'}", f"cache_dir={tmp_path / 'cache'}"]
     grid = [*places, "experiment=table8", *SMALL, "seed=1,2", "-m"]
-    for _ in range(2):  # the second time everything is there
+    for there in (0, 4):  # the second time everything is there
         done = subprocess.run(
             [sys.executable, str(ROOT / "scripts" / "pretrain.py"), *grid],
             capture_output=True,
@@ -45,11 +45,11 @@ def test_the_grid_of_a_table_ends_in_that_table(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("is trained already") == 4
-    runs = sorted(path for path in (tmp_path / "runs").iterdir() if path.is_dir())
-    assert [run.name for run in runs] == [
-        f"tiny-{method}-0.02-middle-2-seed{seed}" for method in ("l2e", "reverse_deactivation") for seed in (1, 2)
-    ]
+        assert f"4 runs, {there} done already" in done.stderr
+    names = [f"tiny-{method}-0.02-middle-2-seed{seed}" for method in ("l2e", "reverse_deactivation") for seed in (1, 2)]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted([*names, "table8-tiny"])
+    assert (tmp_path / "runs" / "table8-tiny" / "report.html").exists()
+    runs = [tmp_path / "runs" / name for name in names]
     report = [f"runs=[{','.join(map(str, runs))}]", f"output={tmp_path / 'out'}", "table=8"]
     subprocess.run([sys.executable, str(ROOT / "scripts" / "report.py"), *report], check=True, timeout=300)
     lines = [line.strip("| ").split(" | ") for line in (tmp_path / "out" / "report.md").read_text().splitlines()]
