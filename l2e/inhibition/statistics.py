@@ -202,7 +202,7 @@ class Statistics:
         return view
 
     def _inverse_spread(self, ready: Tensor) -> Tensor:
-        """What a squared deviation is multiplied by; fp32, shape of the moments. Not kept: a fifth number per neuron."""
+        """What squared deviations are multiplied by; fp32, shape of the moments. Not kept: it would be a fifth number."""
         assert self.moments is not None
         var, seen = self.moments.var, self.moments.count > 0
         typical = var.sum() / (seen.sum() * (var.numel() // seen.numel())).clamp_min(1)
