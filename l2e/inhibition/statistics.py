@@ -35,7 +35,6 @@ class Statistics:
         self.updates = 0
         self.selected_share = torch.tensor(torch.nan)
         self._sums: ShiftedSums | None = None
-        self._inverse: Tensor | None = None  # inverse spreads, kept until they change
 
     def observe(self, values: Tensor, purpose: Purpose = "count") -> View | None:
         """Gather one micro-batch of outputs [batch, *shape], score, select and count.
@@ -160,7 +159,7 @@ class Statistics:
         self.updates = state["updates"]
         self.threshold = self._new_threshold(device)
         self.threshold.load_state_dict(state["threshold"])
-        self.moments = self._inverse = None
+        self.moments = None
         if state["moments"] is not None:
             self.moments = self._new_moments(state["moments"]["mean"].shape, device)
             self.moments.load_state_dict(state["moments"])
@@ -226,19 +225,17 @@ class Statistics:
         return view
 
     def _inverse_spread(self, ready: Tensor) -> Tensor:
-        """What a squared deviation is multiplied by, the same until the next merge; fp32, shape of the moments."""
+        """What squared deviations are multiplied by; fp32, shape of the moments. Not kept: it would be a fifth number."""
         assert self.moments is not None
         var, seen = self.moments.var, self.moments.count > 0
-        if self._inverse is None or self._inverse.shape != var.shape:  # of another shape: there are new positions
-            typical = var.sum() / (seen.sum() * (var.numel() // seen.numel())).clamp_min(1)
-            # A position that was not there in enough updates scores 0.
-            self._inverse = inverse_spread(var, self.config.compensation, typical) * ready
-        return self._inverse
+        typical = var.sum() / (seen.sum() * (var.numel() // seen.numel())).clamp_min(1)
+        # A position that was not there in enough updates scores 0.
+        return inverse_spread(var, self.config.compensation, typical) * ready
 
     def _merge(self) -> None:
         if self._sums is not None and self.moments is not None:
             self.moments.merge(*self._sums.moments())
-            self._sums = self._inverse = None
+            self._sums = None
 
     def _end_selection(self) -> None:
         selecting = self.threshold.ready
