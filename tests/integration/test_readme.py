@@ -34,6 +34,17 @@ SCALED = {
     "deepspeed=zero1": [*SHORT, "name=two"],
     "scripts/report.py": [],
     "scripts/plan.py": [],
+    "analysis=fkr": ["features.builtin.window=64"],
+    "analysis=toy": [
+        "analysis.seeds=[1]",
+        "analysis.shape.features=8",
+        "analysis.shape.inputs=4",
+        "analysis.shape.neurons=12",
+        "analysis.shape.batch_size=8",
+        "analysis.shape.steps=64",
+        "analysis.shape.half_cycle=16",
+    ],
+    "benchmark=table2": ["benchmark.models=[tiny]", "benchmark.seq_length=16", "benchmark.rounds=1"],
     "show=rows": ["data.row_length=33", "seq_length=32", "batch_size=4", "step=1"],
     "fetch=all": ["data.row_length=33", "seq_length=32", "batch_size=4", "steps=2", "evaluation.data_dir=DATA/eval"],
     "experiment=table1": [
@@ -65,7 +76,7 @@ def test_the_make_targets_exist() -> None:
 @pytest.mark.slow
 def test_every_script_command(tmp_path: Path, real_data: Path) -> None:
     commands = [command for command in readme_commands() if not command.startswith("make")]
-    assert len(commands) == 12
+    assert len(commands) == 15
     pile = tmp_path / "pile"
     pile.mkdir()
     np.arange(33 * 20, dtype="<u2").tofile(pile / "document-00000-of-00000.bin")
@@ -73,9 +84,10 @@ def test_every_script_command(tmp_path: Path, real_data: Path) -> None:
         words = shlex.split(command.replace("DATA", str(real_data)).replace("PILE", str(pile)), comments=True)
         chosen = next(extra for word, extra in SCALED.items() if any(word in w for w in words))
         added = [word.replace("DATA", str(real_data)) for word in chosen]
-        if "scripts/report.py" in words:
-            # The README's a and b stand for any two runs.
-            runs = sorted(path for path in (tmp_path / "runs").iterdir() if (path / "hf").exists())[:2]
+        if "runs/a,runs/b" in command:
+            # The README's a and b stand for any two runs with one tokenizer.
+            runs = sorted(path for path in (tmp_path / "runs").glob("tiny-*") if (path / "hf").exists())[:2]
+            assert len(runs) == 2
             words = [word.replace("runs/a,runs/b", ",".join(str(run) for run in runs)) for word in words]
         if "scripts/evaluate.py" in words:
             run = next((tmp_path / "runs").glob("pythia-14m-*"))
