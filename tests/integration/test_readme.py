@@ -34,7 +34,12 @@ SCALED = {
     "deepspeed=zero1": [*SHORT, "name=two"],
     "scripts/report.py": [],
     "scripts/plan.py": [],
-    "analysis=fkr": ["features.builtin.window=64"],
+    "analysis=fkr": [
+        "features.builtin.window=64",
+        "features.builtin.world.documents=300",
+        "features.builtin.world.items=16",
+        "features.builtin.world.known_items=16",
+    ],
     "analysis=toy": [
         "analysis.seeds=[1]",
         "analysis.shape.features=8",
@@ -44,7 +49,12 @@ SCALED = {
         "analysis.shape.steps=64",
         "analysis.shape.half_cycle=16",
     ],
-    "benchmark=table2": ["benchmark.models=[tiny]", "benchmark.seq_length=16", "benchmark.rounds=1"],
+    "benchmark=table2": [
+        "benchmark.models=[tiny]",
+        "benchmark.micro_batch_size=2",
+        "benchmark.seq_length=16",
+        "benchmark.rounds=1",
+    ],
     "show=rows": ["data.row_length=33", "seq_length=32", "batch_size=4", "step=1"],
     "fetch=all": ["data.row_length=33", "seq_length=32", "batch_size=4", "steps=2", "evaluation.data_dir=DATA/eval"],
     "experiment=table1": [
