@@ -15,38 +15,27 @@ from l2e.cli.evaluate_exports import evaluate_exports
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.offline import require_all_here
 from l2e.cli.pretrain_config import PretrainConfig
+from l2e.cli.run_callbacks import all_callbacks
 from l2e.cli.run_data import check_items, open_data
 from l2e.cli.run_folder import RunFolder, decisive, git_state, versions
 from l2e.data import Corpus, StepLoader
 from l2e.errors import UserError
 from l2e.evaluation import check_evaluation_data
 from l2e.inhibition import Inhibition
-from l2e.models import build_pythia, pythia_size
-from l2e.models.flops import flops_per_token
+from l2e.models import build_pythia
 from l2e.reporting import write_report
 from l2e.settings import build_settings
 from l2e.training.blocks import prepare_blocks
-from l2e.training.callbacks.checkpoint import CheckpointCallback, resume
-from l2e.training.callbacks.export import ExportCallback
+from l2e.training.callbacks.checkpoint import resume
 from l2e.training.callbacks.inhibition import InhibitionCallback
-from l2e.training.callbacks.metrics import MetricsCallback, MetricsFile, Sink
-from l2e.training.callbacks.non_finite import NonFiniteCallback
-from l2e.training.callbacks.profile import ProfileCallback
-from l2e.training.callbacks.progress import ProgressCallback
 from l2e.training.callbacks.randomness import RandomnessCallback
-from l2e.training.callbacks.spikes import SpikeCallback
-from l2e.training.callbacks.stop import StopCallback, stop_if_signalled
-from l2e.training.callbacks.update_ratios import UpdateRatioCallback
-from l2e.training.callbacks.validation import ValidationCallback
-from l2e.training.callbacks.wandb_sink import WandbCallback
+from l2e.training.callbacks.stop import stop_if_signalled
 from l2e.training.dry_run import acting_at_once, dry_run
 from l2e.training.engine import Engine, process_group
-from l2e.training.events import Callback
 from l2e.training.launch import launched
 from l2e.training.ranks import HostGroup, limit_waiting
 from l2e.training.restart_points import Identity, check_layout, restart_points
 from l2e.training.signals import StopSignals
-from l2e.training.telemetry import Telemetry, peak_of
 from l2e.training.trainer import Trainer
 
 log = logging.getLogger("l2e")
@@ -130,7 +119,7 @@ def _train(
     loader, model, engine = _start_engine(config, corpus, device, micro_batch)
     inhibition = _attach(model, config)
     identity = _identity(config, tree, corpus)
-    callbacks = _callbacks(config, folder, tree, corpus, inhibition, identity, device, ranks, signals)
+    callbacks = all_callbacks(config, folder, tree, corpus, inhibition, identity, device, ranks, signals)
     trainer = Trainer(engine, loader, training, callbacks)
     done = resume(trainer, folder.checkpoints, identity)
     if dist.get_rank() == 0:
@@ -202,60 +191,6 @@ def _attach(model: GPTNeoXForCausalLM, config: PretrainConfig) -> Inhibition:
         return l2e.attach(model, **asdict(config.inhibition))
     except ValueError as error:
         raise UserError(f"inhibition.{error}") from None
-
-
-def _callbacks(
-    config: PretrainConfig,
-    folder: RunFolder,
-    tree: dict[str, Any],
-    corpus: Corpus,
-    inhibition: Inhibition,
-    identity: Identity,
-    device: torch.device,
-    ranks: HostGroup,
-    signals: StopSignals,
-) -> list[Callback]:
-    training, every = config.training, config.logging.every
-    progress = ProgressCallback(training.steps)
-    spikes = SpikeCallback(config.logging.spikes, training.batch_size)
-    sinks: list[Sink] = [MetricsFile(folder.metrics), progress, spikes]
-    metrics = MetricsCallback(every, sinks, _telemetry(config, device, ranks))
-    checkpoint = CheckpointCallback(folder.checkpoints, config.checkpoint, identity)
-    initial = [0] if config.evaluation.enabled and config.evaluation.initial else []
-    callbacks: list[Callback] = [
-        RandomnessCallback(config.seed),
-        InhibitionCallback(inhibition, every),
-        UpdateRatioCallback(inhibition, config.logging.update_ratios),
-        ExportCallback(
-            folder.exports,
-            corpus.tokenizer,
-            config.checkpoint.export_steps(training.steps) + initial,
-            identity,
-            inhibition,
-        ),
-        progress,
-        metrics,
-        spikes,
-        checkpoint,
-        ProfileCallback(config.logging.profile, folder.profile),
-        NonFiniteCallback(folder.bad_batches, corpus.tokenizer, ranks, metrics),
-        StopCallback(signals, ranks, metrics, checkpoint),
-    ]
-    if corpus.validation is not None:
-        callbacks.append(
-            ValidationCallback(corpus.validation, training.validation_sequences, training.validation_every)
-        )
-    if config.logging.wandb.mode != "disabled" and dist.get_rank() == 0:
-        wandb = WandbCallback(config.logging.wandb, config.name, folder.path, tree)
-        callbacks.append(wandb)
-        sinks.append(wandb)
-    return callbacks
-
-
-def _telemetry(config: PretrainConfig, device: torch.device, ranks: HostGroup) -> Telemetry:
-    size = replace(pythia_size(config.model.name), vocab_size=config.vocab_size)
-    peak = peak_of(device, config.training.precision, config.logging.peak_tflops)
-    return Telemetry(flops_per_token(size, config.training.seq_length), peak, ranks)
 
 
 def _announce(config: PretrainConfig, corpus: Corpus, trainer: Trainer) -> None:

@@ -225,7 +225,7 @@ class Statistics:
         return view
 
     def _inverse_spread(self, ready: Tensor) -> Tensor:
-        """What squared deviations are multiplied by; fp32, shape of the moments. Not kept: it would be a fifth number."""
+        """What squared deviations are multiplied by; fp32, shape of the moments. Not kept: a tap holds four numbers."""
         assert self.moments is not None
         var, seen = self.moments.var, self.moments.count > 0
         typical = var.sum() / (seen.sum() * (var.numel() // seen.numel())).clamp_min(1)

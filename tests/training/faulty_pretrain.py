@@ -41,8 +41,8 @@ class Fault(Callback):
 
 
 def _with_faults(planted: list[dict[str, Any]]) -> None:
-    callbacks = pretrain._callbacks
-    pretrain._callbacks = lambda *given: [*callbacks(*given), *(Fault(**fault) for fault in planted)]
+    callbacks = pretrain.all_callbacks
+    pretrain.all_callbacks = lambda *given: [*callbacks(*given), *(Fault(**fault) for fault in planted)]
 
 
 def _signal_in(owner: Any, name: str) -> None:
