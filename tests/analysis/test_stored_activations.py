@@ -203,6 +203,7 @@ def start(folder: Path, store: Path, killed: str, ranks: int = 1) -> subprocess.
     return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
 
+@pytest.mark.slow
 def test_killed_alone_finished_by_two_ranks(
     folder: Path, tmp_path: Path, expected: np.ndarray, loads: list[int]
 ) -> None:

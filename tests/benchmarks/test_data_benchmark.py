@@ -61,6 +61,7 @@ def made_up(tmp_path: Path) -> MadeUpRows:
     return write_rows(tmp_path / "rows", rows=96, row_length=33, files=5)
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path: Path) -> None:
     overrides = [f"benchmark.{key}={value}".replace(" ", "") for key, value in SMALL.items()]
     write_world(tmp_path / "world", WorldSettings(documents=100, items=16, known_items=16))

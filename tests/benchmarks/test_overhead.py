@@ -50,6 +50,7 @@ def check(printed: dict, methods: list[str]) -> None:
     assert printed["results"]["l2e"]["selected"] > 0
 
 
+@pytest.mark.slow
 def test_the_script() -> None:
     overrides = [f"benchmark.{key}={value}" for key, value in TINY.items()]
     command = [sys.executable, "scripts/benchmark.py", "benchmark=overhead", "benchmark.methods=[none,l2e]"]
@@ -73,8 +74,11 @@ def test_a_machine_with_torch_and_transformers_alone() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], "You must specify 'benchmark', e.g, benchmark=<OPTION> Available options: data"),
-        (["benchmark=overhed"], "Could not find 'benchmark/overhed' Available options in 'benchmark': data"),
+        ([], "You must specify 'benchmark', e.g, benchmark=<OPTION> Available options: activations data"),
+        (
+            ["benchmark=overhed"],
+            "Could not find 'benchmark/overhed' Available options in 'benchmark': activations data",
+        ),
         (["benchmark=overhead", "benchmark.methods=[none,l3e]"], "methods: each must be one of none, "),
         (["benchmark=overhead", "benchmark.methods=[l2e,l2e]"], "methods must be a list such as"),
         (["benchmark=overhead", "benchmark.roundz=3"], "benchmark.roundz: unknown setting (did you mean rounds?)"),

@@ -254,7 +254,7 @@ def test_kinds_that_need_no_models_or_only_runs(
     [
         (["analysis.binz=3"], "analysis.binz: unknown setting (did you mean bins?)"),
         (["analysis.bins=0"], "analysis: bins must be at least 1, not 0"),
-        (["analysis.kind=nothing"], "analysis: 'nothing' is no kind of analysis; there are statistics"),
+        (["analysis.kind=nothing"], "analysis: 'nothing' is no kind of analysis; there are deactivate, distributions,"),
         (["features.builtin.windows=3"], "features.builtin.windows: unknown setting (did you mean window?)"),
         (["activations.site=mlp"], "activations.site: input should be 'hidden_pre', 'hidden_post' or 'block_output'"),
         (["activations.memory_mib=0"], "activations: memory_mib must be at least 1, not 0"),

@@ -116,10 +116,14 @@ def damage_length(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_nothing, "data.path: there is no folder"),
-        (damage_zst, "train.jsonl.zst: the file is truncated"),
+        pytest.param(damage_nothing, "data.path: there is no folder", marks=pytest.mark.slow),
+        pytest.param(damage_zst, "train.jsonl.zst: the file is truncated", marks=pytest.mark.slow),
         (damage_line, 'train.jsonl, line 41: no string under "text"'),
-        (damage_length, "tokens do not fill one row of 129; give more text or a smaller training.seq_length"),
+        pytest.param(
+            damage_length,
+            "tokens do not fill one row of 129; give more text or a smaller training.seq_length",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_data(damage, message: str, tmp_path: Path, real_data: Path) -> None:

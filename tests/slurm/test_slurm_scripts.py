@@ -98,6 +98,7 @@ def test_after_exit_code_85_the_job_comes_back(stand_in: StandIn) -> None:
     stand_in.came_back(stand_in.submit("85 0"))
 
 
+@pytest.mark.slow
 def test_the_warning_before_the_time_limit_reaches_the_ranks(stand_in: StandIn) -> None:
     job = stand_in.submit("wait 0")
     stand_in.wait_for_ranks(job, "ready0-rank{}")
@@ -124,6 +125,7 @@ def test_preemption_saves_and_comes_back(stand_in: StandIn) -> None:
     assert stand_in.jobs.state(urgent) == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_a_sick_node_is_no_failure_of_the_run(stand_in: StandIn) -> None:
     """As a dead one, in a tenth of the time: it fails the check once, after the ranks have failed."""
     check = stand_in.home / "slurm" / "check_node.sh"
@@ -173,6 +175,7 @@ def test_a_cancelled_job_stays_cancelled(stand_in: StandIn) -> None:
     assert stand_in.cluster.job(job)["Restarts"] == "0"
 
 
+@pytest.mark.slow
 def test_restarts_without_progress_come_to_an_end(stand_in: StandIn) -> None:
     job = stand_in.submit("idle:85", L2E_IDLE_RESTARTS="0")
     assert stand_in.jobs.finish(job) == "FAILED"

@@ -193,6 +193,7 @@ def assert_equal_to_plain(ranks: list[dict[str, Any]], name: str, case: Case, mo
             assert torch.equal(weight, ranks[0][name]["weights"][key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIR)
 def test_two_processes(pair: list[dict[str, Any]], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal_to_plain(pair, name, PAIR[name], monkeypatch)

@@ -167,6 +167,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_tasks_of_srun_train_as_torchrun_does(folder: Path) -> None:
     job = a_free_job_number()
     together(folder, "srun", [task(rank, job) for rank in range(2)])

@@ -63,6 +63,7 @@ def test_every_split_deals_out_the_same_rows_of_an_update(folder: Path, micro: i
         np.testing.assert_array_equal(dealt.numpy(), expected[4 * step : 4 * step + 4])
 
 
+@pytest.mark.slow
 def test_a_run_ends_resumes_and_reads_the_same_rows(folder: Path) -> None:
     pile_run(folder, "whole")
     pile_run(folder, "cut", "checkpoint.every=4")
@@ -91,10 +92,18 @@ def test_a_run_ends_resumes_and_reads_the_same_rows(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("training.seq_length=16", "training.seq_length: the rows of .* have 32 targets, not 16"),
+        pytest.param(
+            "training.seq_length=16",
+            "training.seq_length: the rows of .* have 32 targets, not 16",
+            marks=pytest.mark.slow,
+        ),
         ("training.steps=16", "16 updates of 4 take 64 rows; pile_deduped has 61, which is 15 updates"),
-        ("data.row_length=32", "training.seq_length: the rows of .* have 31 targets, not 32"),
-        ("data.path=/nowhere", "/nowhere"),
+        pytest.param(
+            "data.row_length=32",
+            "training.seq_length: the rows of .* have 31 targets, not 32",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("data.path=/nowhere", "/nowhere", marks=pytest.mark.slow),
     ],
 )
 def test_what_the_rows_cannot_give_is_refused(folder: Path, setting: str, message: str) -> None:

@@ -19,6 +19,8 @@ from l2e.training.convert import convert_restart_point, whole_weights
 from l2e.training.engine import start_processes
 from l2e.training.restart_points import find, restart_points
 
+pytestmark = pytest.mark.slow  # one process that goes on exactly is in test_restart_points.py
+
 SCRIPT = Path(__file__).parent / "rank_runs.py"
 
 TWO: list[dict[str, Any]] = [{"stage": 1}, {"stage": 2, "precision": "bf16"}, {"stage": 3}]
