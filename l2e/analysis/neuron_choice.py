@@ -68,7 +68,7 @@ def by_mean_difference(activations: Activations, features: FeatureSet, count: in
     return sorted(found, key=lambda one: (-one.gap, one.layer, one.neuron))[:count]
 
 
-BY_MEAN_DIFFERENCE = Ranking("the difference of means", by_mean_difference)
+BY_MEAN_DIFFERENCE = Ranking("mean difference", by_mean_difference)
 
 
 def random_neurons(activations: Activations, count: int, seed: int) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -86,7 +86,7 @@ def test_ms_numbers_and_findings() -> None:
     assert float(mean["ms_on_label"]) == pytest.approx(np.mean([one.own for one in result.models[0].top]))
     assert float(mean["ms_on_rest"]) == result.models[0].rest.value
     assert "lies above 0 in 1 of 1" in against_rest.caption
-    assert "the difference of means" in against_rest.caption
+    assert "mean difference" in against_rest.caption
     assert "labels shuffled" in against_rest.svg or "shuffled" in against_rest.caption
     worse = replace(result.models[0], over_random=Interval(0.1, -0.2, 0.4))
     assert "small $1_a$ 0.10 [-0.20, 0.40]. Its interval lies above 0 in 0 of 1" in (

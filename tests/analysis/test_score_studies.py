@@ -139,7 +139,7 @@ def test_distributions_are_histograms_of_each_label() -> None:
         assert planted.scores[label] == pytest.approx((standard[FEATURES.labels == label] ** 2).mean())
     assert np.abs(noise.label_means).max() < 0.5
     chosen = distributions.measure(distributions.DistributionsConfig(top=2, random=1), [MODEL], FEATURES).neurons
-    assert [one.why for one in chosen] == [*["first by the difference of means"] * 2, "random"]
+    assert [one.why for one in chosen] == [*["first by mean difference"] * 2, "random"]
     assert {(one.layer, one.neuron) for one in chosen[:2]} <= set(PLANTS)
 
 

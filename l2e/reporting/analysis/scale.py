@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from l2e.analysis.bootstrap import Interval
-from l2e.reporting.drawing import COLOURS, LINES, MARKERS, plain
+from l2e.reporting.drawing import COLOURS, LINES, MARKERS, columns_for, plain
 
 DARKEST, LIGHTEST = to_rgb("#08306B"), to_rgb("#9ECAE1")
 ROTATE_FROM = 5  # models beside each other whose names would run into each other
@@ -99,7 +99,7 @@ def legend_over(figure: Figure, axes: Axes, heading: str, first: Sequence[str] =
     labels = [*first, *(label for label in entries if label not in first)]
     handles = [entries[label] for label in labels]
     legend = figure.legend(
-        handles, labels, title=plain(heading, 60), loc="outside upper left", ncols=2, alignment="left"
+        handles, labels, title=plain(heading, 60), loc="outside upper left", ncols=columns_for(labels), alignment="left"
     )
     legend.get_title().set_fontsize(9)
     legend.get_title().set_fontweight("bold")
