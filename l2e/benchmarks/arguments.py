@@ -1,9 +1,13 @@
-"""Settings of a benchmark from `key=value`, where Hydra and pydantic are not installed."""
+"""Benchmarks from `key=value`, where Hydra and pydantic are not installed."""
 
 import json
-from collections.abc import Sequence
+import logging
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
+
+from l2e.benchmarks.report import print_result
 
 T = TypeVar("T")
 
@@ -18,6 +22,18 @@ def settings_from(cls: type[T], arguments: Sequence[str]) -> T:
             raise ValueError(f"{argument}: give key=value with a key of {', '.join(sorted(known))}")
         given[key] = _value(value)
     return cls(**given)
+
+
+def run_from_arguments(cls: type[T], run: Callable[[T], dict[str, Any]], arguments: Sequence[str]) -> int:
+    """`python -m l2e.benchmarks.NAME key=value ...`: run and print; the exit code, 2 for impossible settings."""
+    try:
+        config = settings_from(cls, arguments)
+    except (TypeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print_result(run(config))
+    return 0
 
 
 def require_whole(settings: object, keys: Sequence[str], least: int = 1) -> None:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 
 import l2e
-from l2e.benchmarks.arguments import require_whole, settings_from
-from l2e.benchmarks.report import device_name, print_result, versions
+from l2e.benchmarks.arguments import require_whole, run_from_arguments
+from l2e.benchmarks.report import device_name, versions
 from l2e.benchmarks.training_step import TrainingStep
 from l2e.benchmarks.workload import DTYPES
 from l2e.models import pythia_size
@@ -87,16 +87,5 @@ def _mean(values: Any) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def main(arguments: list[str]) -> int:
-    """`python -m l2e.benchmarks.half_precision key=value ...`; returns the exit code."""
-    try:
-        config = settings_from(HalfPrecisionConfig, arguments)
-    except (TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print_result(run(config))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_from_arguments(HalfPrecisionConfig, run, sys.argv[1:]))

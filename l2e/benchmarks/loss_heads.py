@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2e.benchmarks.arguments import require_whole, settings_from
+from l2e.benchmarks.arguments import require_whole, run_from_arguments
 from l2e.benchmarks.pairing import median
-from l2e.benchmarks.report import device_name, print_result, versions
+from l2e.benchmarks.report import device_name, versions
 from l2e.benchmarks.workload import DTYPES
 from l2e.training.fused_loss import fused_loss
 
@@ -120,16 +120,5 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def main(arguments: list[str]) -> int:
-    """`python -m l2e.benchmarks.loss_heads key=value ...`; returns the exit code."""
-    try:
-        config = settings_from(LossHeadsConfig, arguments)
-    except (TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print_result(run(config))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_from_arguments(LossHeadsConfig, run, sys.argv[1:]))

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 import l2e
-from l2e.benchmarks.arguments import settings_from
+from l2e.benchmarks.arguments import run_from_arguments
 from l2e.benchmarks.memory import MEMORY_METHODS, peak_bytes
 from l2e.benchmarks.overhead_config import OverheadConfig
 from l2e.benchmarks.pairing import BASELINE, Round, Timing, median, quartiles, round_order, series
-from l2e.benchmarks.report import device_name, print_result, versions
+from l2e.benchmarks.report import device_name, versions
 from l2e.benchmarks.workload import OPTIMIZER, Workload
 from l2e.inhibition import Inhibition, select_blocks
 from l2e.models import pythia_size
@@ -174,17 +174,5 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def main(arguments: list[str]) -> int:
-    """`python -m l2e.benchmarks.overhead key=value ...`; returns the exit code."""
-    try:
-        config = settings_from(OverheadConfig, arguments)
-    except (TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print_result(run(config))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_from_arguments(OverheadConfig, run, sys.argv[1:]))

@@ -29,12 +29,12 @@ from typing import Any
 
 import torch
 
-from l2e.benchmarks.arguments import settings_from
+from l2e.benchmarks.arguments import run_from_arguments
 from l2e.benchmarks.bandwidth import device_copy, tap_bytes, tap_seconds
 from l2e.benchmarks.memory import MEMORY_METHODS, peak_bytes
 from l2e.benchmarks.pairing import BASELINE, Round, Timing, median, quartiles, round_order, series
 from l2e.benchmarks.paper_steps import label, paper_row, projected
-from l2e.benchmarks.report import device_name, print_result, versions, write_result
+from l2e.benchmarks.report import device_name, versions, write_result
 from l2e.benchmarks.table2_config import Table2Config
 from l2e.benchmarks.table2_methods import METHODS, Ours, Published
 from l2e.benchmarks.training_step import OPTIMIZER, TrainingStep
@@ -251,17 +251,5 @@ def _neighbours(timings: list[Timing]) -> list[tuple[float, float]]:
     return [(one.wall, two.wall) for one, two in pairwise(timings)]
 
 
-def main(arguments: list[str]) -> int:
-    """`python -m l2e.benchmarks.table2 key=value ...`; returns the exit code."""
-    try:
-        config = settings_from(Table2Config, arguments)
-    except (TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print_result(run(config))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_from_arguments(Table2Config, run, sys.argv[1:]))
