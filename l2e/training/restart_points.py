@@ -154,10 +154,15 @@ def check_layout(folder: Path, ranks: int, stage: int) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the restart points of the last `keep` steps."""
+    """Remove all but the restart points of the last `keep` steps.
+
+    Each is renamed first: a kill in the middle leaves what `remove_leftovers` removes, and no half restart point.
+    """
     for _, points in _by_step(restart_points(folder))[keep:]:
         for point in points:
-            shutil.rmtree(point.folder)
+            old = point.folder.with_name(f".{point.folder.name}.old.tmp")
+            point.folder.rename(old)
+            shutil.rmtree(old)
 
 
 def remove_leftovers(folder: Path) -> None:

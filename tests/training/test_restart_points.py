@@ -18,7 +18,7 @@ from l2e.training import background_save
 from l2e.training.callbacks import export
 from l2e.training.callbacks.checkpoint import CheckpointCallback, resume
 from l2e.training.engine import start_processes
-from l2e.training.restart_points import check_layout, restart_points
+from l2e.training.restart_points import check_layout, prune, remove_leftovers, restart_points
 
 
 @pytest.fixture(scope="module")
@@ -312,3 +312,23 @@ def test_leftovers_of_an_interrupted_save_are_no_restart_points(run: Path, devic
     found = train(run, Options(stop_after=5), device)
     assert found["began"] == 4
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step4"]
+
+
+def test_a_kill_while_an_old_one_is_removed_leaves_no_half_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty kills of two processes once met one: step9 without its first file."""
+
+    def killed(path: Path, *given: Any, **named: Any) -> None:
+        next(file for file in sorted(Path(path).rglob("*")) if file.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    points = run / "checkpoints"
+    assert len(restart_points(points)) == 2
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prune(points, 1)
+    monkeypatch.undo()
+    (left,) = restart_points(points)
+    manifest.verify(left.folder)
+    assert len(list(points.iterdir())) == 2
+    remove_leftovers(points)
+    assert [path.name for path in points.iterdir()] == [left.folder.name]
