@@ -7,11 +7,13 @@ shortly is taken from PyTorch's profile of allocations.
 import gc
 import json
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -110,6 +112,10 @@ def measure(case: dict[str, Any], folder: Path, device: torch.device, ranks: int
         "accumulated": size(buffers, *known),
     }
     micro_batch()
+    if ranks > 1:
+        # The threads of the reduction let go of what they sent a moment later (once they were seen to hold it still).
+        dist.barrier()
+        time.sleep(0.3)
     whole = storages(model.parameters())
     now = {address: count for address, count in storages(alive()).items() if count != bucket}
     parts["gathered"] = size(whole, weights)
@@ -133,7 +139,6 @@ def measure(case: dict[str, Any], folder: Path, device: torch.device, ranks: int
 def main(cases: Path, folder: Path) -> None:
     """Measure all cases and write what this rank saw."""
     import deepspeed
-    import torch.distributed as dist
 
     from l2e.training.engine import process_group
 
