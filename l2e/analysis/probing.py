@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from l2e.analysis.neuron_choice import require
 from l2e.analysis.probe_fits import Floats, Solver, fit, ignore_unconverged, score
 from l2e.analysis.probe_table import Choice, Probe, best_neurons
 from l2e.analysis.subjects import Activations, FeatureSet
@@ -70,11 +71,11 @@ class ProbeSettings:
     """Which rows of it: the beginning of their `dataset`; null: what belongs to the feature set's name."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.test_share < 1, "test_share", "in (0, 1)", self.test_share)
-        _require(self.ranked >= 1, "ranked", "at least 1", self.ranked)
-        _require(self.top >= 1, "top", "at least 1", self.top)
-        _require(0 <= self.cut < 1, "cut", "in [0, 1)", self.cut)
-        _require(self.jobs is None or self.jobs >= 1, "jobs", "at least 1 or null", self.jobs)
+        require(0 < self.test_share < 1, "test_share", "in (0, 1)", self.test_share)
+        require(self.ranked >= 1, "ranked", "at least 1", self.ranked)
+        require(self.top >= 1, "top", "at least 1", self.top)
+        require(0 <= self.cut < 1, "cut", "in [0, 1)", self.cut)
+        require(self.jobs is None or self.jobs >= 1, "jobs", "at least 1 or null", self.jobs)
 
 
 class Split(NamedTuple):
@@ -244,8 +245,3 @@ def _probe_label(
         Probe(*names, int(neuron), *map(float, numbers))
         for neuron, *numbers in zip(neurons, *columns, strict=True)
     ]  # fmt: skip
-
-
-def _require(holds: bool, key: str, allowed: str, value: object) -> None:
-    if not holds:
-        raise ValueError(f"{key} must be {allowed}, not {value}")

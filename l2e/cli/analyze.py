@@ -1,11 +1,8 @@
 """Analyse checkpoints; the entry of scripts/analyze.py."""
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from l2e.analysis.feature_settings import FeatureSettings
 from l2e.analysis.request import Request
@@ -13,6 +10,7 @@ from l2e.cli.analysis_kinds import KINDS, Kind
 from l2e.cli.analysis_material import AnalyzeConfig, Material
 from l2e.cli.analysis_models import NamedModel, find_models
 from l2e.cli.logs import quieten_libraries, start_logging
+from l2e.cli.processes import processes
 from l2e.errors import UserError
 from l2e.reporting.analysis.pages import save_analysis
 from l2e.settings import build_settings
@@ -34,7 +32,7 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     _check(name, kind, models, sets)
     start_logging()
     quieten_libraries()
-    with _processes() as device:
+    with processes() as device:
         requests = Material(config, sets, models, device).requests(settings, kind.each and _reads_texts(kind))
         if kind.needs == "activations":
             for request in requests.values():
@@ -76,12 +74,3 @@ def _check(name: str, kind: Kind, models: list[NamedModel], sets: dict[str, Feat
         raise UserError(f"features: analysis={name} needs a set of texts at least, e.g. features=builtin")
     if kind.needs == "runs" and (others := [model.given for model in models if model.run is None]):
         raise UserError(f"models: analysis={name} reads run directories, and {others[0]} is none")
-
-
-def _processes() -> AbstractContextManager[torch.device]:
-    """This process's device, within the launcher's group if there is one."""
-    if launched().meeting is None:
-        return nullcontext(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    from l2e.training.engine import process_group  # DeepSpeed's import takes seconds
-
-    return process_group()

@@ -1,7 +1,6 @@
 """Evaluate a run's exports, or one Hugging Face model; the entry of scripts/evaluate.py."""
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from l2e.cli.evaluate_exports import evaluate_exports, inhibition_of
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.offline import require_all_here, require_items_here
 from l2e.cli.pretrain_config import PretrainConfig
+from l2e.cli.processes import processes
 from l2e.cli.reference import compare_with_reference
 from l2e.cli.run_data import check_items, open_data
 from l2e.cli.run_folder import RunFolder
@@ -26,7 +26,6 @@ from l2e.models import read_inhibition
 from l2e.reporting import write_report
 from l2e.reporting.reference import check_settings, reference
 from l2e.settings import build_settings
-from l2e.training.launch import launched
 
 log = logging.getLogger("l2e")
 
@@ -96,7 +95,7 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     quieten_libraries()
     is_run = (Path(config.place) / "config.yaml").is_file()
     _check(config, is_run)
-    with _processes() as device:
+    with processes() as device:
         if is_run:
             _evaluate_run(config, tree, overrides, device)
         else:
@@ -141,15 +140,6 @@ def _check_model(config: EvaluateConfig) -> None:
             raise UserError(
                 f"path: there is no folder {folder}, and the Hugging Face cache holds no {name}, {config.commit}"
             )
-
-
-def _processes() -> AbstractContextManager[torch.device]:
-    """This process's device, within the launcher's group if there is one."""
-    if launched().meeting is None:
-        return nullcontext(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    from l2e.training.engine import process_group  # DeepSpeed's import takes seconds
-
-    return process_group()
 
 
 def _evaluate_model(config: EvaluateConfig, device: torch.device) -> None:

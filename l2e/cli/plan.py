@@ -86,16 +86,21 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
         raise UserError(" | ".join(plan.problems))
 
 
-def _plan(config: PlanConfig) -> Plan:
-    work = Workload(
+def workload_of(config: PlanConfig | PretrainConfig, gpus: int) -> Workload:
+    """What is planned, from the settings of a plan or of a run."""
+    return Workload(
         model=config.model,
         data=config.data,
         training=config.training,
         deepspeed=config.deepspeed,
         checkpoint=config.checkpoint,
         inhibition=config.inhibition,
-        gpus=config.gpus,
+        gpus=gpus,
     )
+
+
+def _plan(config: PlanConfig) -> Plan:
+    work = workload_of(config, config.gpus)
     device = _device(config)
     mfu, source = config.mfu, "assumed"
     if config.from_run is not None:

@@ -41,7 +41,7 @@ def finish(
         svg=inline_svg(svg.getvalue().decode(), name, title),
         svg_file=svg.getvalue(),
         png=png.getvalue(),
-        csv_text=_csv(header, rows),
+        csv_text=to_csv(header, rows),
     )
 
 
@@ -62,7 +62,8 @@ def series_rows(front: tuple[object, ...], columns: Sequence[Series]) -> list[tu
     return [(*front, step, *(column.get(step, "") for column in values)) for step in steps]
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def to_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The text of a CSV file."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 import yaml
 
+from l2e.cli.plan import workload_of
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.sweeps.grid import Planned
 from l2e.cli.sweeps.state import state_of
-from l2e.cluster import GPUS, Workload
+from l2e.cluster import GPUS
 from l2e.cluster.compute import compute
 from l2e.errors import UserError
 from l2e.training.device_peak import peak_tflops
@@ -119,7 +120,7 @@ def speeds_on_a_cluster() -> Speeds:
 
 def planned(config: PretrainConfig, device: str, peak: float) -> Speed:
     """The planner's, at an assumed share of the peak (10^12 FLOP/s)."""
-    found = compute(_workload(config), peak_tflops=peak, mfu=ASSUMED_MFU)
+    found = compute(workload_of(config, gpus=1), peak_tflops=peak, mfu=ASSUMED_MFU)
     return Speed(found.tokens_per_second, f"{device} at {ASSUMED_MFU:.0%} of its peak (assumed)")
 
 
@@ -160,24 +161,12 @@ def device_name() -> str:
     return (asked.stdout.splitlines() or ["an unknown GPU"])[0].strip()
 
 
-def _workload(config: PretrainConfig) -> Workload:
-    return Workload(
-        model=config.model,
-        data=config.data,
-        training=config.training,
-        deepspeed=config.deepspeed,
-        checkpoint=config.checkpoint,
-        inhibition=config.inhibition,
-        gpus=1,
-    )
-
-
 def _tokens(config: PretrainConfig) -> int:
-    return _workload(config).tokens_per_update
+    return workload_of(config, gpus=1).tokens_per_update
 
 
 def _flops_per_token(config: PretrainConfig) -> float:
-    return compute(_workload(config), peak_tflops=1.0, mfu=1.0).flops_per_token
+    return compute(workload_of(config, gpus=1), peak_tflops=1.0, mfu=1.0).flops_per_token
 
 
 def _median_speed(file: Path) -> float | None:

@@ -6,14 +6,8 @@ import torch
 from torch import Tensor
 
 from l2e.inhibition.methods import sum_of_logs
-from l2e.inhibition.moments import ShiftedSums
 from l2e.inhibition.rule import FindLimit, Purpose, Rule, View
 from l2e.inhibition.strength import Rounding, round_at_random
-
-
-def gather(samples: Tensor, sums: ShiftedSums) -> None:
-    """Add samples [n, *shape] to the sums of an update."""
-    sums.add(samples.float())
 
 
 def look(values: Tensor, rule: Rule, purpose: Purpose, find_limit: FindLimit | None) -> View:

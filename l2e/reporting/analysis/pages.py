@@ -4,8 +4,6 @@
 analysis replaces its record.
 """
 
-import csv
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ from l2e.files import write_atomically
 from l2e.reporting.cells import Table
 from l2e.reporting.contents import Contents
 from l2e.reporting.html_page import html_page
-from l2e.reporting.pictures import Picture, inline_svg, save
+from l2e.reporting.pictures import Picture, inline_svg, save, to_csv
 
 Part = Picture | Table | str
 """A figure, a table, or a sentence that follows from them."""
@@ -104,8 +102,4 @@ def _slug(text: str) -> str:
 
 
 def _csv(table: Table) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(" ".join(cell.split()) for cell in table.header)
-    writer.writerows(table.rows)
-    return buffer.getvalue()
+    return to_csv([" ".join(cell.split()) for cell in table.header], table.rows)
