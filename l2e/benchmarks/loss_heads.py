@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from l2e.benchmarks.arguments import require_whole, run_from_arguments
 from l2e.benchmarks.pairing import median
 from l2e.benchmarks.report import device_name, versions
-from l2e.benchmarks.workload import DTYPES
+from l2e.benchmarks.training_step import DTYPES
 from l2e.training.fused_loss import fused_loss
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

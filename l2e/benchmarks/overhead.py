@@ -29,9 +29,10 @@ from l2e.benchmarks.memory import MEMORY_METHODS, peak_bytes
 from l2e.benchmarks.overhead_config import OverheadConfig
 from l2e.benchmarks.pairing import BASELINE, Round, Timing, median, quartiles, round_order, series
 from l2e.benchmarks.report import device_name, versions
-from l2e.benchmarks.workload import OPTIMIZER, Workload
+from l2e.benchmarks.training_step import OPTIMIZER, TrainingStep
 from l2e.inhibition import Inhibition, select_blocks
 from l2e.models import pythia_size
+from l2e.training.config import TrainingConfig
 
 logger = logging.getLogger("l2e.benchmarks.overhead")
 
@@ -68,7 +69,10 @@ class Bench:
 
     def __init__(self, config: OverheadConfig, device: torch.device) -> None:
         self.config = config
-        self.work = Workload(config.model, config.batch_size, config.seq_length, config.precision, device)
+        training = TrainingConfig(
+            steps=1, batch_size=config.batch_size, seq_length=config.seq_length, lr=1.0, precision=config.precision
+        )
+        self.work = TrainingStep(config.model, training, device)
         self.states: dict[str, bytes] = {}
         self.state_values: dict[str, int] = {}
         self.peaks: dict[str, int] = {}

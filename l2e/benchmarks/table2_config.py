@@ -7,7 +7,7 @@ import torch
 
 from l2e.benchmarks.arguments import require_whole
 from l2e.benchmarks.table2_methods import METHODS
-from l2e.benchmarks.workload import DTYPES
+from l2e.benchmarks.training_step import DTYPES
 from l2e.inhibition import select_blocks
 from l2e.models import pythia_size
 

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from l2e.benchmarks.arguments import require_whole
-from l2e.benchmarks.workload import DTYPES
+from l2e.benchmarks.training_step import DTYPES
 from l2e.models import pythia_size
 
 

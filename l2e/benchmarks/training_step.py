@@ -1,4 +1,4 @@
-"""One update as the trainer makes it, in PyTorch alone: what Table 2 is measured on without DeepSpeed."""
+"""One update as the trainer makes it, in PyTorch alone: what methods are timed on without DeepSpeed."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,7 +7,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from l2e.benchmarks.workload import DTYPES
 from l2e.models import build_pythia
 from l2e.training.blocks import prepare_blocks
 from l2e.training.config import TrainingConfig
@@ -15,7 +14,9 @@ from l2e.training.optimizer import decay_groups
 
 OPTIMIZER = "AdamW, fused, learning rate 0, fp32 weights and gradients, clipped at 1.0"
 
-_BATCHES = 8
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+_BATCHES = 16
 
 
 class Method(Protocol):

@@ -13,7 +13,8 @@ from l2e.inhibition.dropout import drop_at, drop_everywhere
 from l2e.inhibition.outputs import hidden_states, with_hidden_states
 from l2e.inhibition.placement import tapped_modules
 from l2e.inhibition.recompute import in_backward, to_be_recomputed
-from l2e.inhibition.statistics import require_finite, share
+from l2e.inhibition.reduce import SumOverRanks, sum_over_ranks
+from l2e.inhibition.statistics import require_finite, start_sharing
 from l2e.inhibition.tap import Pass, Tap
 
 
@@ -56,6 +57,7 @@ class Inhibition:
         self.taps: dict[int | str, Tap] = {}
         self.paths: dict[int | str, str] = {}
         self._interrupted = False
+        self._sharing: SumOverRanks | None = None
         self._undo: list[Callable[[], None]] = []
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         # A leaf for the graph of penalties that autograd does not link to their taps.
@@ -96,6 +98,19 @@ class Inhibition:
             self._anchor = torch.zeros((), requires_grad=True, device=total.device)
         return total + _BringScale.apply(self._anchor, unlinked)
 
+    def start_sharing(self) -> None:
+        """Begin to sum over the ranks what the update's forward passes gathered; `step` ends it.
+
+        If called between the last forward pass of an update and its backward pass, on every rank, the messages
+        travel beside the backward pass. Without it `step` begins with this.
+
+        Raises:
+            RuntimeError: a tapped block has run on some ranks only.
+        """
+        self._drop_interrupted()
+        if self._sharing is None:
+            self._sharing = start_sharing([tap.statistics for tap in self.taps.values()])
+
     def step(self) -> None:
         """End an update, after the optimizer's step; every rank must call it (it sums over the ranks).
 
@@ -108,7 +123,9 @@ class Inhibition:
         statistics = [tap.statistics for tap in taps]
         try:
             if taps:
-                share(statistics, [tap.meter.totals for tap in taps])
+                self.start_sharing()
+                sum_over_ranks([tap.meter.totals for tap in taps])
+                self._end_sharing()
             require_finite(statistics)
         except FloatingPointError:
             for tap in taps:
@@ -129,6 +146,7 @@ class Inhibition:
         Under `scope: micro_batch` statistics and threshold have moved with each forward pass and stay so.
         """
         self._interrupted = False
+        self._end_sharing()
         for tap in self.taps.values():
             tap.drop()
 
@@ -171,12 +189,19 @@ class Inhibition:
     @torch.compiler.disable
     def _begin_forward(self, model: nn.Module, inputs: Any) -> None:
         if model.training and torch.is_grad_enabled() and not in_backward():
+            if self._sharing is not None:
+                raise RuntimeError("start_sharing() comes after the last forward pass of an update, before step() or skip()")
             self._drop_interrupted()
             self._interrupted = True
 
     @torch.compiler.disable
     def _end_forward(self, model: nn.Module, inputs: Any, output: Any) -> None:
         self._interrupted = False
+
+    def _end_sharing(self) -> None:
+        if self._sharing is not None:
+            self._sharing.wait()
+            self._sharing = None
 
     def _drop_interrupted(self) -> None:
         """Forget what this update has gathered if a forward pass began and never ended (an error, Ctrl-C).

@@ -12,16 +12,21 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+class SumOverRanks:
+    """Adds up tensors over the ranks in place, beside what the caller does next, until `wait`."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._under_way = [dist.all_reduce(tensor, async_op=True) for tensor in tensors] if world_size() > 1 else []
+
+    def wait(self) -> None:
+        """The sums are there, for what the device is asked next."""
+        for work in self._under_way:
+            work.wait()
+
+
 def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
-    """Add up each tensor over the ranks, in place, with one message per type."""
-    if world_size() == 1 or not tensors:
-        return
-    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
-        group = [tensor for tensor in tensors if tensor.dtype == dtype]
-        flat = torch.cat([tensor.flatten() for tensor in group])
-        dist.all_reduce(flat)
-        for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+    """Add up each tensor over the ranks, in place."""
+    SumOverRanks(tensors).wait()
 
 
 def largest_over_ranks(numbers: Sequence[int]) -> list[int]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from l2e.inhibition.config import InhibitionConfig
 from l2e.inhibition.kernels import load_triton, takes_triton, torch_ops
 from l2e.inhibition.moments import RunningMoments, ShiftedSums
-from l2e.inhibition.reduce import largest_over_ranks, sum_over_ranks, world_size
+from l2e.inhibition.reduce import SumOverRanks, largest_over_ranks, sum_over_ranks, world_size
 from l2e.inhibition.rule import Purpose, Rule, View
 from l2e.inhibition.score import inverse_spread
 from l2e.inhibition.selection import ExactTopK, MovingThreshold, Selection
@@ -55,7 +55,7 @@ class Statistics:
         scored, ready = moments.updates >= self.config.late_start, moments.merges >= self.config.late_start
         view = self._look(values, ready if scored and not late else None, purpose, gather=True)
         if each_pass:
-            share([self], [])
+            start_sharing([self]).wait()
             require_finite([self])
         if late:
             self._merge()
@@ -261,23 +261,22 @@ class Statistics:
         return statistic.view(shape)
 
 
-def share(taps: Sequence[Statistics], more: Sequence[Tensor]) -> None:
-    """Give every rank the sums of all ranks; every rank must call it.
+def start_sharing(taps: Sequence[Statistics]) -> SumOverRanks:
+    """Begin to give every rank the sums of all ranks; every rank must call it.
 
     Ranks may have seen sequences of other lengths, or nothing at all. Before the first merge each has its
     sums about its own mean, and a common one must be found first.
 
     Args:
-        taps: the same ones on each rank.
-        more: tensors that are added up with them, in place.
+        taps: the same ones on each rank. Nothing may be gathered until the sums are there.
 
     Raises:
         RuntimeError: on all ranks, when one has never seen outputs that another has.
     """
     if world_size() > 1:
         _agree(taps)
-    counts = [] if any(tap.config.scope == "micro_batch" for tap in taps) else [c for tap in taps for c in tap.counts()]
-    sum_over_ranks([*(tensor for tap in taps for tensor in tap.sums()), *counts, *more])
+    counts = [count for tap in taps if tap.config.scope == "step" for count in tap.counts()]
+    return SumOverRanks([*(tensor for tap in taps for tensor in tap.sums()), *counts])
 
 
 def _agree(taps: Sequence[Statistics]) -> None:

@@ -88,30 +88,58 @@ sys.path.insert(0, sys.argv[1])
 from small_networks import Network, SETTINGS, batches
 import l2e
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=int(sys.argv[3]), world_size=2)
-rank, found = dist.get_rank(), {}
-for name, method, extra, lengths, shares in [
+rank, found, sent = dist.get_rank(), {}, []
+send = dist.all_reduce
+def counted(tensor, *args, **kwargs):
+    sent.append(tensor.numel())
+    return send(tensor, *args, **kwargs)
+dist.all_reduce = counted
+CASES = [
     ("accumulated", "l2e", {}, [(5, 5)] * 8, [6, 6]),
     ("unequal", "l2e", {}, [(5, 5)] * 8, [4, 8]),
     ("lengths", "l2e", {}, [(5, 3), (3, 5), (6, 2), (2, 6)] * 2, [6, 6]),
     ("exact", "memel", {}, [(5, 5)] * 8, [6, 6]),
     ("strength", "l2e", {"strength": 0.2}, [(5, 5)] * 8, [6, 6]),
     ("pooled", "l2e", {"neurons": "channel"}, [(5, 3), (3, 5)] * 4, [6, 6]),
-]:
-    model = Network()
-    inhibition = l2e.attach(model, method, **SETTINGS, **{"weight": 0.05, **extra})
-    for batch, length in zip(batches(8, seq=6), lengths):
-        model.zero_grad()
-        mine = batch.split(shares)[rank][:, : length[rank]]
-        parts = mine.split([1, len(mine) - 1]) if name == "unequal" and rank == 1 else mine.chunk(2)
-        for part in parts:
-            loss = model(part).square().sum() / 300
-            (loss + inhibition.penalty() * len(part) / 12).backward()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                dist.all_reduce(parameter.grad)
-                parameter -= 0.05 * parameter.grad
-        inhibition.step()
-    found[name] = {"weights": model.state_dict(), "metrics": inhibition.metrics(), "state": inhibition.state_dict()}
+]
+for early in (False, True):
+    for name, method, extra, lengths, shares in CASES:
+        model = Network()
+        inhibition = l2e.attach(model, method, **SETTINGS, **{"weight": 0.05, **extra})
+        for batch, length in zip(batches(8, seq=6), lengths):
+            model.zero_grad()
+            mine = batch.split(shares)[rank][:, : length[rank]]
+            parts = mine.split([1, len(mine) - 1]) if name == "unequal" and rank == 1 else mine.chunk(2)
+            for index, part in enumerate(parts):
+                loss = model(part).square().sum() / 300
+                loss = loss + inhibition.penalty() * len(part) / 12
+                if early and index + 1 == len(parts):
+                    inhibition.start_sharing()
+                loss.backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    send(parameter.grad)
+                    parameter -= 0.05 * parameter.grad
+            sent.clear()
+            inhibition.step()
+        found[name, early] = {
+            "weights": model.state_dict(),
+            "metrics": inhibition.metrics(),
+            "state": inhibition.state_dict(),
+            "sent by step": list(sent),
+        }
+model = Network()
+inhibition = l2e.attach(model, **SETTINGS, weight=0.05)
+model(batches(1)[0])
+inhibition.start_sharing()
+try:
+    model(batches(1)[0])
+except RuntimeError as error:
+    found["refused"] = str(error)
+inhibition.skip()
+model(batches(1)[0])
+inhibition.step()
+found["after skip"] = [tap.statistics.moments.count.max().item() for tap in inhibition.taps.values()]
 torch.save(found, f"{sys.argv[4]}{rank}")
 dist.barrier()
 dist.destroy_process_group()  # without it gloo's thread may abort the process at its exit
@@ -139,8 +167,9 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_two_ranks_with_accumulation_equal_one_process(two_ranks: list[dict], name: str) -> None:
+def test_two_ranks_with_accumulation_equal_one_process(two_ranks: list[dict], name: str, early: bool) -> None:
     method, extra, lengths = CASES[name]
     model = Network()
     inhibition = l2e.attach(model, method, **SETTINGS, **{"weight": 0.05, **extra})
@@ -154,7 +183,7 @@ def test_two_ranks_with_accumulation_equal_one_process(two_ranks: list[dict], na
             for parameter in model.parameters():
                 parameter -= 0.05 * parameter.grad
         inhibition.step()
-    one, two = (rank[name] for rank in two_ranks)
+    one, two = (rank[name, early] for rank in two_ranks)
     assert str(one["state"]) == str(two["state"])  # the ranks never drift apart
     for key, parameter in model.state_dict().items():
         torch.testing.assert_close(one["weights"][key], parameter, rtol=1e-4, atol=1e-6)
@@ -164,3 +193,20 @@ def test_two_ranks_with_accumulation_equal_one_process(two_ranks: list[dict], na
     plain = Network()
     train(plain, l2e.attach(plain, "none"), batches(8))
     assert not torch.allclose(plain.blocks[1][0].weight, model.blocks[1][0].weight, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_statistics_sent_before_the_backward_pass(two_ranks: list[dict], name: str) -> None:
+    """They are the same to the bit, and `step` has only the norms of the gradients left to send."""
+    late, early = two_ranks[0][name, False], two_ranks[0][name, True]
+    assert all(torch.equal(weight, late["weights"][key]) for key, weight in early["weights"].items())
+    assert str(early["state"]) == str(late["state"])
+    norms = late["sent by step"][-2:]  # of each tap
+    assert early["sent by step"] == norms
+    assert sum(late["sent by step"]) > 5 * sum(norms)  # two sums of every neuron, and counts
+
+
+def test_nothing_may_be_gathered_while_statistics_travel(two_ranks: list[dict]) -> None:
+    for rank in two_ranks:
+        assert "after the last forward pass" in rank["refused"]
+        assert rank["after skip"] == [24, 24]  # a batch of 12 on each rank, and nothing of the skipped update

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +104,26 @@ def test_seed_decides_the_weights_and_the_global_state_is_left_alone() -> None:
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(one.lm_head.weight, same.lm_head.weight)
     assert not torch.equal(one.lm_head.weight, other.lm_head.weight)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_attention_is_told_that_it_is_causal_and_given_no_mask(
+    monkeypatch: pytest.MonkeyPatch, recompute: bool
+) -> None:
+    """With a mask a GPU would leave its flash kernel."""
+    attend, told = F.scaled_dot_product_attention, []
+
+    def note(*args: Any, **kwargs: Any) -> torch.Tensor:
+        told.append((len(args), kwargs.get("attn_mask"), kwargs.get("is_causal"), kwargs.get("dropout_p")))
+        return attend(*args, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", note)
+    model = build_pythia("tiny").train()
+    if recompute:
+        model.gradient_checkpointing_enable()
+    model(input_ids=torch.randint(100, (2, 9)), use_cache=False).logits.sum().backward()
+    passes = 2 if recompute else 1
+    assert told == [(3, None, True, 0.0)] * model.config.num_hidden_layers * passes
 
 
 def test_unknown_name_is_refused() -> None:

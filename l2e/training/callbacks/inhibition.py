@@ -24,8 +24,12 @@ class InhibitionCallback(Callback):
         self.every = every
 
     def add_to_loss(self, trainer: Trainer) -> Tensor | None:
-        """The weighted penalty (L15)."""
-        return self.inhibition.penalty() if self.inhibition.taps else None
+        """The weighted penalty (L15); the statistics travel between ranks beside the last backward pass."""
+        if not self.inhibition.taps:
+            return None
+        if len(trainer.losses) == trainer.engine.accumulation:
+            self.inhibition.start_sharing()
+        return self.inhibition.penalty()
 
     def after_update(self, trainer: Trainer) -> None:
         """Merge statistics and move the threshold (L14), unless the update was skipped."""
