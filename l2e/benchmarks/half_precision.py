@@ -19,8 +19,7 @@ import torch
 import l2e
 from l2e.benchmarks.arguments import require_whole, run_from_arguments
 from l2e.benchmarks.report import device_name, versions
-from l2e.benchmarks.training_step import TrainingStep
-from l2e.benchmarks.training_step import DTYPES
+from l2e.benchmarks.training_step import DTYPES, TrainingStep
 from l2e.models import pythia_size
 from l2e.training.config import TrainingConfig
 

@@ -190,7 +190,7 @@ class Inhibition:
     def _begin_forward(self, model: nn.Module, inputs: Any) -> None:
         if model.training and torch.is_grad_enabled() and not in_backward():
             if self._sharing is not None:
-                raise RuntimeError("start_sharing() comes after the last forward pass of an update, before step() or skip()")
+                raise RuntimeError("start_sharing() was called: it comes after the last forward pass of an update")
             self._drop_interrupted()
             self._interrupted = True
 
