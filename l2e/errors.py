@@ -1,4 +1,4 @@
-"""How a run ends before its end."""
+"""How a run ends before its end, and how a setting is refused."""
 
 
 class UserError(Exception):
@@ -21,3 +21,13 @@ class Stopped(BaseException):
 
     Like KeyboardInterrupt no Exception, so that no library takes it for a failure of its own.
     """
+
+
+def require(holds: bool, key: str, allowed: str, value: object) -> None:
+    """Refuse an impossible setting.
+
+    Raises:
+        ValueError: naming the key, what is allowed and what was given.
+    """
+    if not holds:
+        raise ValueError(f"{key} must be {allowed}, not {value}")

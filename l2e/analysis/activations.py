@@ -114,21 +114,6 @@ def share_of(rows: NDArray[np.int64], ends: NDArray[np.int64], group: int, rank:
     return rows[(middle * ranks // max(tokens.sum(), 1)).astype(np.int64)[members] == rank]
 
 
-def neuron_sample(layers: int, width: int, count: int, seed: int) -> NDArray[np.int64]:
-    """Random neurons, every one as likely as any other, none twice.
-
-    Returns:
-        [count, 2]: layer and neuron, ascending.
-
-    Raises:
-        UserError: there are not so many.
-    """
-    if not 0 < count <= layers * width:
-        raise UserError(f"{count} random neurons: the model has {layers * width:,} ({layers} layers of {width})")
-    chosen = np.random.default_rng(seed).choice(layers * width, count, replace=False)
-    return np.stack(np.divmod(np.sort(chosen), width), axis=1)
-
-
 def features_hash(features: FeatureSet) -> str:
     """Hash of the sequences; their labels are not part of it, because a model does not see them."""
     digest = hashlib.sha256(json.dumps(features.tokens.shape).encode())

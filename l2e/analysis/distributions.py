@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from l2e.analysis.neuron_choice import BY_MEAN_DIFFERENCE, Ranking, random_neurons, require
+from l2e.analysis.neuron_choice import BY_MEAN_DIFFERENCE, Ranking, random_neurons
 from l2e.analysis.scores import class_scores, relatively_monosemantic_feature
 from l2e.analysis.subjects import FeatureSet, Subject
-from l2e.errors import UserError
+from l2e.errors import UserError, require
 
 
 @dataclass(kw_only=True)

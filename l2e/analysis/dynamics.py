@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from l2e.analysis.bootstrap import LEVEL, Interval
-from l2e.analysis.neuron_choice import require
+from l2e.errors import require
 
 
 @dataclass(kw_only=True)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from l2e.analysis.bootstrap import Interval, percentiles, weights
 from l2e.analysis.killing import Killing, killing
 from l2e.analysis.layers import depth
-from l2e.analysis.neuron_choice import require
 from l2e.analysis.scores import relatively_monosemantic_feature
 from l2e.analysis.subjects import Activations, FeatureSet, Subject
+from l2e.errors import require
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2e.analysis.bootstrap import Interval, difference_interval, mean_interval
-from l2e.analysis.neuron_choice import BY_MEAN_DIFFERENCE, Ranking, random_neurons, require, shuffled
+from l2e.analysis.neuron_choice import BY_MEAN_DIFFERENCE, Ranking, random_neurons, shuffled
 from l2e.analysis.scores import class_scores, relatively_monosemantic_feature, rest_scores
 from l2e.analysis.subjects import Activations, FeatureSet, Subject
+from l2e.errors import require
 
 
 @dataclass(kw_only=True)

@@ -90,16 +90,6 @@ def shuffled(features: FeatureSet, seed: int) -> FeatureSet:
     return replace(features, labels=np.random.default_rng(seed).permutation(features.labels))
 
 
-def require(allowed: bool, key: str, what: str, value: object) -> None:
-    """Refuse a setting.
-
-    Raises:
-        ValueError: naming the key, what is allowed and what was given.
-    """
-    if not allowed:
-        raise ValueError(f"{key} must be {what}, not {value}")
-
-
 def _gaps(values: NDArray[np.floating], features: FeatureSet) -> NDArray[np.float64]:
     """[labels, neurons], in standard deviations; 0 for constant neurons and for labels without sequences."""
     classes, n = len(features.label_names), len(features.labels)

@@ -25,11 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from l2e.analysis.neuron_choice import require
 from l2e.analysis.probe_fits import Floats, Solver, fit, ignore_unconverged, score
 from l2e.analysis.probe_table import Choice, Probe, best_neurons
 from l2e.analysis.subjects import Activations, FeatureSet
-from l2e.errors import UserError
+from l2e.errors import UserError, require
 
 Progress = Callable[[int, int], None]
 """Told how many layers are done, of how many."""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2e.analysis.neuron_choice import random_neurons, require, shuffled
+from l2e.analysis.neuron_choice import random_neurons, shuffled
 from l2e.analysis.subjects import FeatureSet, Subject
+from l2e.errors import require
 
 Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 """Of values [sequences, neurons] and labels [sequences]: one number a neuron."""

@@ -51,8 +51,7 @@ def log_penalty(values: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
 def sum_of_logs(deviation: Tensor, mask: Tensor) -> Tensor:
     """Sum over the selected of log deviation^2, as 2 log |deviation|: a square could under- or overflow."""
     used = mask & (deviation != 0)
-    distance = torch.where(used, deviation, torch.ones_like(deviation)).abs()
-    return 2 * distance.log().sum()
+    return 2 * torch.where(used, deviation, 1.0).abs_().log_().sum()
 
 
 def deactivate(values: Tensor, mean: Tensor, mask: Tensor, delta: float) -> Tensor:

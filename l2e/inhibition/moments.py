@@ -155,7 +155,7 @@ class ShiftedSums:
         length = values.shape[1]
         deviation = values - self.shift[:length]
         self.first[:length] += deviation.sum(0)
-        self.second[:length] += (deviation * deviation).sum(0)
+        self.second[:length] += deviation.mul_(deviation).sum(0)
         self.size[:length] += values.shape[0]
 
     def grow(self, length: int) -> None:

@@ -24,7 +24,7 @@ class Rule:
     def scores(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Deviations from the mean and scores (M01, M04) of values [batch, *shape], both fp32."""
         deviation = values.float() - self.mean
-        return deviation, deviation * deviation * self.inverse_spread
+        return deviation, (deviation * deviation).mul_(self.inverse_spread)
 
     def select(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Deviations from the mean and mask of the selected; the same ones every time."""

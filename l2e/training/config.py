@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from l2e.errors import require
 from l2e.training.deepspeed_settings import decided_elsewhere
 from l2e.training.profile_config import ProfileConfig
 from l2e.training.spikes import SpikeConfig
@@ -88,25 +89,25 @@ class TrainingConfig:
     """Make three updates of the first batch, report memory and time, and leave nothing behind."""
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps", "at least 1", self.steps)
-        _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
-        _require(self.seq_length >= 2, "seq_length", "at least 2", self.seq_length)
-        _require(self.lr > 0, "lr", "above 0", self.lr)
-        _require(0 <= self.warmup < 1, "warmup", "in [0, 1)", self.warmup)
-        _require(0 <= self.lr_floor <= 1, "lr_floor", "in [0, 1]", self.lr_floor)
-        _require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
-        _require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two in [0, 1)", self.betas)
-        _require(self.clip >= 0, "clip", "at least 0", self.clip)
-        _require(self.validation_every >= 0, "validation_every", "at least 0", self.validation_every)
-        _require(self.validation_sequences >= 1, "validation_sequences", "at least 1", self.validation_sequences)
+        require(self.steps >= 1, "steps", "at least 1", self.steps)
+        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        require(self.seq_length >= 2, "seq_length", "at least 2", self.seq_length)
+        require(self.lr > 0, "lr", "above 0", self.lr)
+        require(0 <= self.warmup < 1, "warmup", "in [0, 1)", self.warmup)
+        require(0 <= self.lr_floor <= 1, "lr_floor", "in [0, 1]", self.lr_floor)
+        require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
+        require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two in [0, 1)", self.betas)
+        require(self.clip >= 0, "clip", "at least 0", self.clip)
+        require(self.validation_every >= 0, "validation_every", "at least 0", self.validation_every)
+        require(self.validation_sequences >= 1, "validation_sequences", "at least 1", self.validation_sequences)
         micro, planned = self.micro_batch_size, self.schedule_steps
-        _require(micro is None or micro >= 1, "micro_batch_size", "at least 1 or null", micro)
-        _require(planned is None or planned >= self.steps, "schedule_steps", "at least steps or null", planned)
+        require(micro is None or micro >= 1, "micro_batch_size", "at least 1 or null", micro)
+        require(planned is None or planned >= self.steps, "schedule_steps", "at least steps or null", planned)
         chunk = self.loss_chunk
-        _require(chunk is None or chunk >= 0, "loss_chunk", "at least 0 or null", chunk)
-        _require(self.threads is None or self.threads >= 1, "threads", "at least 1 or null", self.threads)
-        _require(self.max_skips >= 0, "max_skips", "at least 0", self.max_skips)
-        _require(self.timeout_minutes > 0, "timeout_minutes", "above 0", self.timeout_minutes)
+        require(chunk is None or chunk >= 0, "loss_chunk", "at least 0 or null", chunk)
+        require(self.threads is None or self.threads >= 1, "threads", "at least 1 or null", self.threads)
+        require(self.max_skips >= 0, "max_skips", "at least 0", self.max_skips)
+        require(self.timeout_minutes > 0, "timeout_minutes", "above 0", self.timeout_minutes)
 
     def micro_batch(self, ranks: int) -> int:
         """Sequences of one forward pass on each of `ranks`; ValueError when the batch does not divide."""
@@ -155,8 +156,8 @@ class DeepSpeedConfig:
     def __post_init__(self) -> None:
         self._require_stage("offload_optimizer", 1)
         self._require_stage("offload_param", 3)
-        _require(self.reduce_bucket_size >= 1, "reduce_bucket_size", "at least 1", self.reduce_bucket_size)
-        _require(self.allgather_bucket_size >= 2, "allgather_bucket_size", "at least 2", self.allgather_bucket_size)
+        require(self.reduce_bucket_size >= 1, "reduce_bucket_size", "at least 1", self.reduce_bucket_size)
+        require(self.allgather_bucket_size >= 2, "allgather_bucket_size", "at least 2", self.allgather_bucket_size)
         if taken := decided_elsewhere(self.extra):
             key, ours = taken
             raise ValueError(f"extra.{key}: this is decided by {ours}; set that")
@@ -187,11 +188,11 @@ class CheckpointConfig:
     0, 1, 2, 4 ... 512 and then every 1000."""
 
     def __post_init__(self) -> None:
-        _require(self.every >= 0, "every", "at least 0", self.every)
-        _require(self.every_minutes >= 0, "every_minutes", "at least 0", self.every_minutes)
-        _require(self.keep >= 1, "keep", "at least 1", self.keep)
+        require(self.every >= 0, "every", "at least 0", self.every)
+        require(self.every_minutes >= 0, "every_minutes", "at least 0", self.every_minutes)
+        require(self.keep >= 1, "keep", "at least 1", self.keep)
         steps = [] if self.exports == "pythia" else self.exports
-        _require(all(int(step) >= 0 for step in steps), "exports", "steps of at least 0", self.exports)
+        require(all(int(step) >= 0 for step in steps), "exports", "steps of at least 0", self.exports)
 
     def export_steps(self, steps: int) -> list[int]:
         """Updates of a run of `steps` after which a model is exported; the last is always among them."""
@@ -234,10 +235,5 @@ class LoggingConfig:
     """What one device could do at most at this precision, for the MFU; null: by the name of a known GPU."""
 
     def __post_init__(self) -> None:
-        _require(self.every >= 1, "every", "at least 1", self.every)
-        _require(self.peak_tflops is None or self.peak_tflops > 0, "peak_tflops", "above 0 or null", self.peak_tflops)
-
-
-def _require(holds: bool, key: str, allowed: str, value: object) -> None:
-    if not holds:
-        raise ValueError(f"{key} must be {allowed}, not {value}")
+        require(self.every >= 1, "every", "at least 1", self.every)
+        require(self.peak_tflops is None or self.peak_tflops > 0, "peak_tflops", "above 0 or null", self.peak_tflops)

@@ -18,7 +18,7 @@ from plain_activations import plainly, random_features, small_model
 from l2e.analysis import activation_files, models
 from l2e.analysis.activation_files import ActivationFiles
 from l2e.analysis.activation_settings import ActivationSettings
-from l2e.analysis.activations import features_hash, neuron_sample, share_of
+from l2e.analysis.activations import features_hash, share_of
 from l2e.analysis.models import ModelSubject
 from l2e.errors import UserError
 
@@ -250,22 +250,3 @@ def test_a_disk_without_room_is_told(folder: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(activation_files.shutil, "disk_usage", lambda path: full)
     with pytest.raises(UserError, match=r"cache_dir: the activations take 0\.0 GiB"):
         subject(folder, tmp_path).activations()
-
-
-def test_random_neurons_follow_from_the_seed() -> None:
-    sample = neuron_sample(6, 100, 50, seed=3)
-    assert sample.shape == (50, 2)
-    np.testing.assert_array_equal(sample, neuron_sample(6, 100, 50, seed=3))
-    assert not np.array_equal(sample, neuron_sample(6, 100, 50, seed=4))
-    flat = sample[:, 0] * 100 + sample[:, 1]
-    assert (np.diff(flat) > 0).all(), "ascending, none twice"
-    everything = neuron_sample(6, 100, 600, seed=0)
-    np.testing.assert_array_equal(everything[:, 0] * 100 + everything[:, 1], np.arange(600))
-    drawn = np.zeros(600)
-    for seed in range(400):
-        neurons = neuron_sample(6, 100, 50, seed)
-        drawn[neurons[:, 0] * 100 + neurons[:, 1]] += 1
-    assert abs(drawn - 400 / 12).max() < 6 * np.sqrt(400 / 12)
-    for count in (0, 601):
-        with pytest.raises(UserError, match=r"random neurons: the model has 600 \(6 layers of 100\)"):
-            neuron_sample(6, 100, count, seed=0)

@@ -1,4 +1,7 @@
-"""The work on a tap's outputs in plain PyTorch: any device, any floating type. `triton_ops` does the same."""
+"""The work on a tap's outputs in plain PyTorch: any device, any floating type. `triton_ops` does the same.
+
+In place wherever it can be: on a CPU fresh memory costs several times what is computed in it.
+"""
 
 from dataclasses import replace
 
@@ -23,7 +26,7 @@ def look(values: Tensor, rule: Rule, purpose: Purpose, find_limit: FindLimit | N
     if find_limit is not None:
         rule = replace(rule, limit=find_limit(scores))
     mask = scores > rule.limit
-    view = View(rule, mask.sum(), scores)
+    view = View(rule, mask.count_nonzero(), scores)
     if purpose == "penalty":
         return replace(view, logs=sum_of_logs(deviation, mask))
     if purpose == "deactivate":
@@ -49,12 +52,13 @@ def join_gradients(
         elements have a penalty gradient, and how many of those the rounding left unchanged.
     """
     deviation, mask = rule.select(values)
-    used = mask & (deviation != 0)
-    unit = 2 * scale / torch.where(used, deviation, torch.inf)  # 0 where nothing is selected
-    total = other.float() + weight * unit
+    used = mask.logical_and_(deviation != 0)
+    unit = deviation.masked_fill_(used.logical_not(), torch.inf)
+    torch.div(2 * scale, unit, out=unit)  # 0 where nothing is selected
+    total = (weight * unit).add_(other)
     rounded = total.to(other.dtype) if rounding is None else round_at_random(total, other.dtype, rounding.generator)
-    unchanged = used & (rounded == other)
-    parts = (unit.norm() ** 2, other.float().norm() ** 2, used.sum(), unchanged.sum())
+    unchanged = (rounded == other).logical_and_(used)
+    parts = (unit.norm() ** 2, other.float().norm() ** 2, used.count_nonzero(), unchanged.count_nonzero())
     return rounded, torch.stack([part.double() for part in parts])
 
 
