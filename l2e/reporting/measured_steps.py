@@ -1,4 +1,4 @@
-"""Table and figure of what `benchmark=table2` measured, from its JSON."""
+"""Tables and figures of what `benchmark=table2` and `benchmark=trainer` measured, from their JSON."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +12,9 @@ NAMES = {"none": "Pythia", "l2e": "L2E", "memel": "MEmeL", "published_memel": "M
 
 PAPERS = {"none": "none", "l2e": "l2e", "memel": "memel", "published_memel": "memel"}
 """The paper's row beside each."""
+
+TRAINERS = {"hf_trainer": "Hugging Face Trainer", "litgpt": "litgpt's loop", "bare_loop": "bare PyTorch loop"}
+"""The other ways of `benchmark=trainer`."""
 
 
 def measured_table(result: dict[str, Any]) -> Table:
@@ -121,14 +124,11 @@ def _step(found: dict[str, Any]) -> str:
 
 def trainer_table(results: Sequence[dict[str, Any]]) -> Table:
     """What `benchmark=trainer` measured, a row for each of its results and ways."""
-    names = {"hf_trainer": "Hugging Face Trainer", "litgpt": "litgpt's loop", "bare_loop": "bare PyTorch loop"}
     rows = []
     for result in results:
-        settings, found = result["settings"], result["results"]
-        batch = f"{settings['model']}, {settings['micro_batches']} x {settings['micro_batch_size']}"
-        what = f"{batch} x {settings['seq_length']}, {settings['precision']}"
+        what, found = _workload(result), result["results"]
         rows.append([what, "ours", f"{found['ours']['tokens_per_second']:,.0f}", "1", MISSING])
-        for key, name in names.items():
+        for key, name in TRAINERS.items():
             if key in found:
                 low, high = found[f"vs_{key}_spread"]
                 speed = f"{found[key]['tokens_per_second']:,.0f}"
@@ -136,3 +136,36 @@ def trainer_table(results: Sequence[dict[str, Any]]) -> Table:
     where = "; ".join(dict.fromkeys(f"{r['device']}, torch {r['versions']['torch']}" for r in results))
     caption = f"{where}. ratio: our tokens/s over theirs, median over alternating pairs, and its quartiles."
     return Table("The trainer", caption, ["what", "way", "tokens/s", "ratio", "quartiles"], rows, 2)
+
+
+def trainer_figure(results: Sequence[dict[str, Any]], name: str) -> Picture:
+    """How many times as fast as each other way ours is, with quartiles."""
+    rows: list[tuple[object, ...]] = []
+    with style():
+        figure = new_figure(2.9)
+        axes = figure.subplots()
+        width = 0.8 / len(TRAINERS)
+        for number, (key, way) in enumerate(TRAINERS.items()):
+            for place, result in enumerate(results):
+                found = result["results"]
+                if key not in found:
+                    continue
+                ratio, (low, high) = found[f"vs_{key}"], found[f"vs_{key}_spread"]
+                x = place + (number - (len(TRAINERS) - 1) / 2) * width
+                labelled = way not in axes.get_legend_handles_labels()[1]
+                axes.bar(x, ratio, 0.9 * width, color=COLOURS[number], label=way if labelled else None)
+                axes.plot([x, x], [low, high], color="#222222", linewidth=1)
+                rows.append((_workload(result), result["device"], way, ratio, low, high))
+        axes.axhline(1, color=BASELINE, linewidth=1)
+        axes.set_xticks(range(len(results)), [f"{_workload(r)}\n{r['device']}" for r in results])
+        axes.set_ylabel("our tokens/s over theirs")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, borderaxespad=0)
+        caption = "Our trainer's speed over another's on the same rows; lines: quartiles of the pairs."
+        header = ("what", "device", "way", "ratio", "quartile_25", "quartile_75")
+        return finish(figure, name, "The trainer beside others", caption, header, rows)
+
+
+def _workload(result: dict[str, Any]) -> str:
+    settings = result["settings"]
+    batch = f"{settings['model']}, {settings['micro_batches']} x {settings['micro_batch_size']}"
+    return f"{batch} x {settings['seq_length']}, {settings['precision']}"

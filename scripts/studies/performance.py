@@ -1,4 +1,4 @@
-"""The measured tables and the figure of docs/performance.md, from the JSON of the benchmarks.
+"""The measured tables and figures of docs/performance.md, from the JSON of the benchmarks.
 
 python scripts/studies/performance.py --results docs/results --figures docs/figures --page docs/performance.md
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from l2e.errors import UserError
 from l2e.files import write_atomically
 from l2e.reporting.markdown_page import table_text
-from l2e.reporting.measured_steps import measured_figure, measured_table, tap_table, trainer_table
+from l2e.reporting.measured_steps import measured_figure, measured_table, tap_table, trainer_figure, trainer_table
 from l2e.reporting.pictures import save
 
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         text = options.page.read_text(encoding="utf-8")
         text = put(text, "table2", table2_parts(options.results, options.figures))
-        text = put(text, "trainer", trainer_parts(options.results))
+        text = put(text, "trainer", trainer_parts(options.results, options.figures))
     except (OSError, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -65,10 +65,14 @@ def table2_parts(results: Path, figures: Path) -> list[str]:
     return parts
 
 
-def trainer_parts(results: Path) -> list[str]:
-    """One table of all results."""
+def trainer_parts(results: Path, figures: Path) -> list[str]:
+    """One figure and one table of all results."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("trainer-*.json"))]
-    return [table_text(trainer_table(found))] if found else []
+    if not found:
+        return []
+    picture = trainer_figure(found, "trainer")
+    save(picture, figures)
+    return [f"![{picture.title}](figures/{picture.name}.png)", picture.caption, table_text(trainer_table(found))]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from l2e.reporting.measured_steps import measured_figure, measured_table, tap_table, trainer_table
+from l2e.reporting.measured_steps import measured_figure, measured_table, tap_table, trainer_figure, trainer_table
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "studies" / "performance.py"))
 
@@ -110,6 +110,13 @@ def test_the_trainers_table() -> None:
     ]
 
 
+def test_the_trainers_figure() -> None:
+    lines = trainer_figure([TRAINER], "trainer").csv_text.splitlines()
+    assert lines[0] == "what,device,way,ratio,quartile_25,quartile_75"
+    assert lines[1].endswith(",Hugging Face Trainer,1.5,1.4,1.6")
+    assert len(lines) == 2  # litgpt was not installed
+
+
 def test_the_page_keeps_what_is_written_by_hand(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
@@ -130,6 +137,10 @@ def test_the_page_keeps_what_is_written_by_hand(tmp_path: Path) -> None:
     assert (tmp_path / "table2-nvidia-h200.png").stat().st_size > 1000
     assert SCRIPT["main"](arguments) == 0
     assert page.read_text() == text
+    (results / "trainer-cpu.json").write_text(json.dumps(TRAINER))
+    assert SCRIPT["main"](arguments) == 0
+    assert "<!-- trainer -->\n\n![The trainer beside others](figures/trainer.png)\n\n" in page.read_text()
+    assert (tmp_path / "trainer.png").stat().st_size > 1000
 
 
 def test_a_page_without_the_marks_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
