@@ -7,4 +7,4 @@ python scripts/plan.py ... output=plans/410m       also writes plan.json and pla
 from l2e.cli.entry import main
 
 if __name__ == "__main__":
-    main("plan", "l2e.cli.plan:run")
+    main("plan", "l2e.cli.plan:run", "l2e.cli.plan_config:PlanConfig")

@@ -9,4 +9,4 @@ python scripts/prepare.py verify=true folder=prepared
 from l2e.cli.entry import main
 
 if __name__ == "__main__":
-    main("prepare", "l2e.cli.prepare:run")
+    main("prepare", "l2e.cli.prepare:run", "l2e.cli.preparation.config:PrepareConfig")

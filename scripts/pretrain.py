@@ -8,4 +8,4 @@ python scripts/pretrain.py --help                           groups, options and 
 from l2e.cli.entry import main
 
 if __name__ == "__main__":
-    main("pretrain", "l2e.cli.pretrain:run")
+    main("pretrain", "l2e.cli.pretrain:run", "l2e.cli.pretrain_config:PretrainConfig")

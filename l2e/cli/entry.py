@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from l2e.cli import by_model  # noqa: F401  (a resolver of the YAML files)
 from l2e.errors import LostRankError, RunError, Stopped, UserError
+from l2e.settings import build_settings
 from l2e.training.launch import launched
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -41,13 +42,14 @@ _SWEEPS = {"l2e.cli.pretrain:run": "l2e.cli.sweeps.local:run"}
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def main(config_name: str, target: str) -> None:
+def main(config_name: str, target: str, settings: str | None = None) -> None:
     """Compose `configs/<config_name>.yaml` with the command line and call `target`.
 
     Args:
         config_name: name of the script's YAML file.
         target: "module:function", called with (tree, overrides): the resolved settings as plain dicts and
             the overrides as given. It is imported only when composition has succeeded.
+        settings: "module:dataclass" that the tree must fit, where it can be told without importing `target`.
 
     Exits with 2 and one line for bad input or settings, with 85 after a signal, with 1 and one line when the
     run cannot go on; other exceptions keep their traceback.
@@ -61,7 +63,7 @@ def main(config_name: str, target: str) -> None:
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
     def task(config: DictConfig) -> None:
         try:
-            _call(target, config)
+            _call(target, config, settings)
         except UserError as error:
             _fail(str(error))
         except OmegaConfBaseException as error:
@@ -94,21 +96,25 @@ def _sweep_asked_for(arguments: list[str]) -> list[str] | None:
 
 
 def _sweep(target: str, grid: list[str]) -> int:
-    module, function = target.split(":")
     try:
-        return getattr(importlib.import_module(module), function)(grid)
+        return _named(target)(grid)
     except UserError as error:
         _fail(str(error))
 
 
-def _call(target: str, config: DictConfig) -> None:
+def _call(target: str, config: DictConfig, settings: str | None) -> None:
     tree = _resolved(config)
     if tree.get("offline"):
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    module, function = target.split(":")
-    getattr(importlib.import_module(module), function)(
-        tree, [given.lstrip("+") for given in HydraConfig.get().overrides.task]
-    )
+    if settings is not None:
+        build_settings(_named(settings), tree)
+    _named(target)(tree, [given.lstrip("+") for given in HydraConfig.get().overrides.task])
+
+
+def _named(place: str) -> Any:
+    """What "module:name" names."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _resolved(config: DictConfig) -> Any:

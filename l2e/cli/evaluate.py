@@ -1,9 +1,9 @@
 """Evaluate a run's exports, or one Hugging Face model; the entry of scripts/evaluate.py."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from l2e.cli.evaluate_config import EvaluateConfig
 from l2e.cli.evaluate_exports import evaluate_exports, inhibition_of
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.offline import require_all_here, require_items_here
@@ -30,59 +31,6 @@ from l2e.settings import build_settings
 log = logging.getLogger("l2e")
 
 
-@dataclass(kw_only=True)
-class EvaluateConfig:
-    """What is evaluated, on what, and where the results go."""
-
-    path: str | None = None
-    """A run directory, a folder with model and tokenizer, or a model's name on the hub. May be null for a reference."""
-
-    reference: str | None = None
-    """Public checkpoint whose published accuracies this evaluation is held against, e.g. pythia-70m-deduped; with
-    `path` null it comes from the hub."""
-
-    revision: str | None = None
-    """Branch, tag or commit of a model on the hub, e.g. step13000."""
-
-    checkpoints: list[int] | Literal["all"] | None = None
-    """Exports of a run: `all`, or updates; null: those that its settings ask for, the last one at least."""
-
-    cache_dir: str = "cache"
-    """Where answers are kept, so that no model is asked the same twice; a run has its own."""
-
-    output: str | None
-    """Folder of the results; null for a run directory, which keeps its own, or a reference: in cache_dir."""
-
-    offline: bool
-    """Ask no hub for anything."""
-
-    evaluation: EvaluationConfig
-    """For a run directory its own settings, but for those that the command line gives (`evaluation=...`: all)."""
-
-    @property
-    def place(self) -> str:
-        """The path, given or of the reference."""
-        if self.path is None and self.reference is None:
-            raise UserError("path: a value is required, give path=... (or reference=...) on the command line")
-        return self.path if self.path is not None else f"EleutherAI/{self.reference}"
-
-    @property
-    def results(self) -> Path:
-        """Where those of a model go."""
-        if self.output is not None:
-            return Path(self.output)
-        if self.reference is None:
-            raise UserError("output: a value is required for a model, give output=... on the command line")
-        return Path(self.cache_dir) / "reference" / self.reference
-
-    @property
-    def commit(self) -> str:
-        """Revision of a model on the hub."""
-        if self.revision is not None:
-            return self.revision
-        return reference(self.reference).revision if self.path is None and self.reference is not None else "main"
-
-
 def run(tree: dict[str, Any], overrides: list[str]) -> None:
     """Evaluate and write the results; under torchrun or srun the ranks share the items.
 
@@ -100,6 +48,13 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
             _evaluate_run(config, tree, overrides, device)
         else:
             _evaluate_model(config, device)
+
+
+def _revision(config: EvaluateConfig) -> str:
+    """Of a model on the hub."""
+    if config.revision is not None:
+        return config.revision
+    return reference(config.reference).revision if config.path is None and config.reference is not None else "main"
 
 
 def _check(config: EvaluateConfig, is_run: bool) -> None:
@@ -135,18 +90,18 @@ def _check_model(config: EvaluateConfig) -> None:
     if not folder.exists() and (name.count("/") > 1 or name.startswith((".", "/"))):
         raise UserError(f"path: there is no folder {folder}")
     if not folder.exists() and config.offline:
-        cached = try_to_load_from_cache(name, "config.json", revision=config.commit)
+        cached = try_to_load_from_cache(name, "config.json", revision=_revision(config))
         if not isinstance(cached, str):
             raise UserError(
-                f"path: there is no folder {folder}, and the Hugging Face cache holds no {name}, {config.commit}"
+                f"path: there is no folder {folder}, and the Hugging Face cache holds no {name}, {_revision(config)}"
             )
 
 
 def _evaluate_model(config: EvaluateConfig, device: torch.device) -> None:
     states = inhibition_of(Path(config.place)) if config.evaluation.inhibited else []
     try:
-        model = AutoModelForCausalLM.from_pretrained(config.place, revision=config.commit)
-        tokenizer = AutoTokenizer.from_pretrained(config.place, revision=config.commit)
+        model = AutoModelForCausalLM.from_pretrained(config.place, revision=_revision(config))
+        tokenizer = AutoTokenizer.from_pretrained(config.place, revision=_revision(config))
     except (OSError, ValueError) as error:
         raise UserError(f"path: no model could be loaded from {config.place} ({str(error).splitlines()[0]})") from None
     output, model = config.results, model.to(device)

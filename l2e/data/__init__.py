@@ -1,11 +1,16 @@
 """What the model trains on: rows of tokens, in an order that is a pure function of the step."""
 
-from l2e.data.config import BuiltinDataConfig, DataConfig, PileDataConfig, TextDataConfig, TextSource
-from l2e.data.corpus import Corpus, open_corpus
-from l2e.data.loader import StepLoader
-from l2e.data.mixture import MixedRows
-from l2e.data.rows import PackedRows, ShuffledRows, TrainingRows, rows_for_step
-from l2e.data.shards import PileShards
+from typing import TYPE_CHECKING
+
+from l2e.lazy import exports
+
+if TYPE_CHECKING:
+    from l2e.data.config import BuiltinDataConfig, DataConfig, PileDataConfig, TextDataConfig, TextSource
+    from l2e.data.corpus import Corpus, open_corpus
+    from l2e.data.loader import StepLoader
+    from l2e.data.mixture import MixedRows
+    from l2e.data.rows import PackedRows, ShuffledRows, TrainingRows, rows_for_step
+    from l2e.data.shards import PileShards
 
 __all__ = [
     "BuiltinDataConfig",
@@ -23,3 +28,13 @@ __all__ = [
     "open_corpus",
     "rows_for_step",
 ]
+
+__getattr__ = exports(
+    __name__,
+    config="BuiltinDataConfig DataConfig PileDataConfig TextDataConfig TextSource",
+    corpus="Corpus open_corpus",
+    loader="StepLoader",
+    mixture="MixedRows",
+    rows="PackedRows ShuffledRows TrainingRows rows_for_step",
+    shards="PileShards",
+)

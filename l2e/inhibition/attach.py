@@ -73,11 +73,12 @@ class Inhibition:
         if config.recipe.action == "dropout":
             self._undo = drop_at(modules.values(), config.dropout)
             return
+        uncompiled = torch.compiler.disable  # here, because torch's compiler takes seconds to be imported
         for key, module in modules.items():
             self.taps[key] = Tap(config, _name(key))
-            self._undo.append(module.register_forward_hook(partial(_tap_output, self.taps[key])).remove)
-        self._undo.append(model.register_forward_pre_hook(self._begin_forward).remove)
-        self._undo.append(model.register_forward_hook(self._end_forward).remove)
+            self._undo.append(module.register_forward_hook(uncompiled(partial(_tap_output, self.taps[key]))).remove)
+        self._undo.append(model.register_forward_pre_hook(uncompiled(self._begin_forward)).remove)
+        self._undo.append(model.register_forward_hook(uncompiled(self._end_forward)).remove)
 
     def penalty(self) -> Tensor:
         """The weighted penalties of the forward passes since the last call (L15), to be added to the loss.
@@ -186,7 +187,6 @@ class Inhibition:
             undo()
         self._undo.clear()
 
-    @torch.compiler.disable
     def _begin_forward(self, model: nn.Module, inputs: Any) -> None:
         if model.training and torch.is_grad_enabled() and not in_backward():
             if self._sharing is not None:
@@ -194,7 +194,6 @@ class Inhibition:
             self._drop_interrupted()
             self._interrupted = True
 
-    @torch.compiler.disable
     def _end_forward(self, model: nn.Module, inputs: Any, output: Any) -> None:
         self._interrupted = False
 
@@ -218,7 +217,6 @@ def _name(key: int | str, space: str = " ") -> str:
     return f"block{space}{key}" if isinstance(key, int) else key
 
 
-@torch.compiler.disable
 def _tap_output(tap: Tap, block: nn.Module, inputs: Any, output: Any) -> Any:
     """Forward hook: tap the hidden states of a block in training."""
     if not block.training:

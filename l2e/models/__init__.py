@@ -1,9 +1,14 @@
 """Pythia: sizes, construction, initialisation and export."""
 
-from l2e.models.config import ModelConfig
-from l2e.models.inhibition_state import packed, read_inhibition
-from l2e.models.pythia import build_pythia, export, pythia_size
-from l2e.models.sizes import PYTHIA, PythiaSize
+from typing import TYPE_CHECKING
+
+from l2e.lazy import exports
+
+if TYPE_CHECKING:
+    from l2e.models.config import ModelConfig
+    from l2e.models.inhibition_state import packed, read_inhibition
+    from l2e.models.pythia import build_pythia, export
+    from l2e.models.sizes import PYTHIA, PythiaSize, pythia_size
 
 __all__ = [
     "PYTHIA",
@@ -15,3 +20,11 @@ __all__ = [
     "pythia_size",
     "read_inhibition",
 ]
+
+__getattr__ = exports(
+    __name__,
+    config="ModelConfig",
+    inhibition_state="packed read_inhibition",
+    pythia="build_pythia export",
+    sizes="PYTHIA PythiaSize pythia_size",
+)

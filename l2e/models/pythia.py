@@ -11,22 +11,10 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerB
 
 from l2e.manifest import write_manifest
 from l2e.models.inhibition_state import write_inhibition
-from l2e.models.sizes import PYTHIA, PythiaSize
-
-TINY = PythiaSize(layers=4, hidden=128, heads=4, vocab_size=768, parameters=989_952, lr=4e-3, micro_batch_size=8)
-"""The embedded default: pythia-14m's width, four layers, a small vocabulary."""
+from l2e.models.sizes import PythiaSize, pythia_size
 
 _ACTIVATIONS = {"tanh": "gelu_pytorch_tanh", "erf": "gelu"}
 _RESIDUAL_WRITERS = ("attention.dense.weight", "mlp.dense_4h_to_h.weight")
-
-
-def pythia_size(name: str) -> PythiaSize:
-    """The facts of a size by name; ValueError names the known ones."""
-    if name == "tiny":
-        return TINY
-    if name not in PYTHIA:
-        raise ValueError(f"unknown model {name!r}; known are tiny, {', '.join(PYTHIA)}")
-    return PYTHIA[name]
 
 
 def build_pythia(

@@ -64,3 +64,15 @@ PYTHIA: dict[str, PythiaSize] = {
     "pythia-12b": _size(36, 5120, 40, 11_846_072_320, 1.2e-4, 8, vocab_size=50688, small_init=False),
 }
 """Size name to its facts. Columns of D.6: layers, hidden, heads, parameters, peak lr, micro-batch."""
+
+TINY = PythiaSize(layers=4, hidden=128, heads=4, vocab_size=768, parameters=989_952, lr=4e-3, micro_batch_size=8)
+"""The embedded default: pythia-14m's width, four layers, a small vocabulary."""
+
+
+def pythia_size(name: str) -> PythiaSize:
+    """The facts of a size by name; ValueError names the known ones."""
+    if name == "tiny":
+        return TINY
+    if name not in PYTHIA:
+        raise ValueError(f"unknown model {name!r}; known are tiny, {', '.join(PYTHIA)}")
+    return PYTHIA[name]

@@ -9,10 +9,10 @@ import numpy as np
 from l2e.reporting.cells import MISSING, Best, Table, decimals
 from l2e.reporting.effects import Effect, holm
 from l2e.reporting.paired import LEVEL
+from l2e.reporting.percent_up import up
 from l2e.reporting.published import SHOTS, PublishedRow, PublishedTable
 from l2e.reporting.study import BASELINE, Group, compare
 from l2e.reporting.tables import ABOVE, BELOW
-from l2e.reporting.up import up
 
 PAPER, HERE = "paper", "here"
 

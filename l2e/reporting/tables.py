@@ -7,9 +7,9 @@ from l2e.reporting.cells import MISSING, Table, decimals, loss_number, short
 from l2e.reporting.curves import final_loss, last, non_finite_steps
 from l2e.reporting.inhibition_figures import MEASURES, blocks_of, measure
 from l2e.reporting.paired import Comparison
+from l2e.reporting.percent_up import up
 from l2e.reporting.results import Column, ResultRow, cells_at, chance_of, columns_of, find_baseline, result_rows
 from l2e.reporting.runs import RunRecord
-from l2e.reporting.up import up
 
 ABOVE, BELOW = " ▲", " ▼"
 

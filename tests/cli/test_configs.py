@@ -12,7 +12,7 @@ from l2e.cli.analysis_material import AnalyzeConfig
 from l2e.cli.analyze import KINDS, choose
 from l2e.cli.benchmark import RUN, BenchmarkConfig
 from l2e.cli.by_model import by_model
-from l2e.cli.evaluate import EvaluateConfig
+from l2e.cli.evaluate_config import EvaluateConfig
 from l2e.cli.prepare import PrepareConfig
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.report import ReportConfig

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from l2e.cli.entry import main
-from l2e.cli.plan import PlanConfig, measured_mfu
+from l2e.cli.plan import measured_mfu
+from l2e.cli.plan_config import PlanConfig
 from l2e.cluster import GPUS
 from l2e.models import PYTHIA
 from l2e.models.flops import flops_per_token

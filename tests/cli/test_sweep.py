@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from l2e.cli.entry import compose
-from l2e.cli.evaluate import EvaluateConfig
+from l2e.cli.evaluate_config import EvaluateConfig
 from l2e.cli.pretrain_config import PretrainConfig
 from l2e.cli.sweep import Member, evaluation, plan, read, report
 from l2e.cli.sweeps.grid import expand

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
 
-from l2e.models import PYTHIA, build_pythia, export
-from l2e.models.pythia import _neox_config, initialise, pythia_size
+from l2e.models import PYTHIA, build_pythia, export, pythia_size
+from l2e.models.pythia import _neox_config, initialise
 
 # pythia.md D.6 and D.1: published totals, and standard deviations as the configs give them.
 PARAMETERS = {

@@ -1,0 +1,26 @@
+"""Packages whose public names are imported when they are asked for.
+
+A command line is checked in a second that way, where loading torch's compiler, transformers and SciPy first took five.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def exports(package: str, **homes: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a package.
+
+    Args:
+        package: its `__name__`.
+        homes: by name of a module in it, the public names that it holds, with spaces between. A name that is also a
+            module's would be hidden by it as soon as that module is imported.
+    """
+    modules: Mapping[str, str] = {name: module for module, names in homes.items() for name in names.split()}
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{modules[name]}"), name)
+
+    return get
