@@ -14,4 +14,8 @@ if ((code == 85)); then
     touch "$L2E_STOPPED"
     exit 0
 fi
+# srun ends the other ranks for it and tells the highest code, which would be theirs.
+if ((code == 2)); then
+    touch "$L2E_REFUSED"
+fi
 exit "$code"

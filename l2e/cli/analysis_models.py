@@ -35,18 +35,22 @@ class NamedModel:
     """Branch, tag or commit on the hub."""
 
 
-def find_models(given: Sequence[str]) -> list[NamedModel]:
+def find_models(given: Sequence[str], weights: bool = True) -> list[NamedModel]:
     """What each name stands for; nothing is fetched.
 
     A run directory stands for its last export, or with `@1000` for that of an update. Models of the same name go by
     what was given.
+
+    Args:
+        given: `models` of the command line.
+        weights: whether they will be needed; if not, a run without an export will do.
 
     Raises:
         UserError: no such folder, export or update, or the same model twice.
     """
     if twice := [text for text, count in Counter(given).items() if count > 1]:
         raise UserError(f"models: {twice[0]} is named twice")
-    found = [_find(text) for text in given]
+    found = [_find(text, weights) for text in given]
     names = Counter(model.name for model in found)
     return [model if names[model.name] == 1 else replace(model, name=model.given) for model in found]
 
@@ -72,11 +76,11 @@ def fetch(model: NamedModel) -> Path:
     return folder
 
 
-def _find(given: str) -> NamedModel:
+def _find(given: str, weights: bool) -> NamedModel:
     place, tag = _parted(given)
     path = Path(place)
     if (path / "config.yaml").is_file():
-        return _of_run(given, path, tag)
+        return _of_run(given, path, tag, weights)
     if path.exists() and tag:
         raise UserError(f"models: {given}: {path} is a model's folder; only runs and models of the hub have several")
     if path.exists() and not (path / "config.json").is_file():
@@ -96,9 +100,11 @@ def _parted(given: str) -> tuple[str, str]:
     return place, tag
 
 
-def _of_run(given: str, path: Path, tag: str) -> NamedModel:
+def _of_run(given: str, path: Path, tag: str, weights: bool) -> NamedModel:
     run = RunFolder(str(path.parent), path.name)
     exported = run.exported()
+    if not exported and not tag and not weights:
+        return NamedModel(path.resolve().name, given, None, path, None)
     if not exported:
         raise UserError(f"models: {path} has no export yet; it comes at the end of the run, or see checkpoint.exports")
     if tag and (not tag.isdecimal() or int(tag) not in exported):

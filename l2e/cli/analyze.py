@@ -28,7 +28,8 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     config = build_settings(AnalyzeConfig, tree)
     name, kind, settings = choose(config.analysis)
     sets = {each: build_settings(FeatureSettings, held, f"features.{each}") for each, held in config.features.items()}
-    models = find_models([config.models] if isinstance(config.models, str) else config.models)
+    given = [config.models] if isinstance(config.models, str) else config.models
+    models = find_models(given, weights=kind.needs != "runs")
     _check(name, kind, models, sets)
     start_logging()
     quieten_libraries()

@@ -74,11 +74,13 @@ class Inhibition:
             self._undo = drop_at(modules.values(), config.dropout)
             return
         uncompiled = torch.compiler.disable  # here, because torch's compiler takes seconds to be imported
+        # In a `partial` the tap is copied with the model; in a closure a copy would feed this one.
+        tap_output, begin, end = (uncompiled(each) for each in (_tap_output, type(self)._begin, type(self)._end))
         for key, module in modules.items():
             self.taps[key] = Tap(config, _name(key))
-            self._undo.append(module.register_forward_hook(uncompiled(partial(_tap_output, self.taps[key]))).remove)
-        self._undo.append(model.register_forward_pre_hook(uncompiled(self._begin_forward)).remove)
-        self._undo.append(model.register_forward_hook(uncompiled(self._end_forward)).remove)
+            self._undo.append(module.register_forward_hook(partial(tap_output, self.taps[key])).remove)
+        self._undo.append(model.register_forward_pre_hook(partial(begin, self)).remove)
+        self._undo.append(model.register_forward_hook(partial(end, self)).remove)
 
     def penalty(self) -> Tensor:
         """The weighted penalties of the forward passes since the last call (L15), to be added to the loss.
@@ -187,14 +189,14 @@ class Inhibition:
             undo()
         self._undo.clear()
 
-    def _begin_forward(self, model: nn.Module, inputs: Any) -> None:
+    def _begin(self, model: nn.Module, inputs: Any) -> None:
         if model.training and torch.is_grad_enabled() and not in_backward():
             if self._sharing is not None:
                 raise RuntimeError("start_sharing() was called: it comes after the last forward pass of an update")
             self._drop_interrupted()
             self._interrupted = True
 
-    def _end_forward(self, model: nn.Module, inputs: Any, output: Any) -> None:
+    def _end(self, model: nn.Module, inputs: Any, output: Any) -> None:
         self._interrupted = False
 
     def _end_sharing(self) -> None:

@@ -1,7 +1,10 @@
 """A run that is evaluated with its inhibition active too: its own folder, its own row, its state beside the weights."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,22 @@ def test_a_model_folder_is_evaluated_so(root: Path, tmp_path: Path) -> None:
     call(evaluate, f"path={root / 'runs/rd/hf/step5'}", *own)
     assert summary(tmp_path / "out") == summary(root / "runs/rd/eval/step5")
     assert summary(tmp_path / "out/inhibited") == summary(root / "runs/rd/eval/step5/inhibited")
+
+
+def test_two_ranks_share_the_items_and_inhibit_alike(root: Path, tmp_path: Path) -> None:
+    model, items = root / "runs/rd/hf/step5", next((root / "cache").rglob("world_arc")).parent
+    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
+    given = [f"path={model}", f"output={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}", "evaluation.limit=8"]
+    given += [f"evaluation.data_dir={items}", "evaluation.tasks=[world_arc,world_piqa]", "evaluation.inhibited=true"]
+    given.append("evaluation.num_fewshot=0")
+    script = Path(evaluate.__file__).parents[2] / "scripts/evaluate.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *command, str(script), *given], check=True, timeout=300, env=environment)
+    for kind in (".", "inhibited"):
+        alone, shared = logs(root / "runs/rd/eval/step5" / kind), logs(tmp_path / "out" / kind)
+        assert len(shared) == len(alone) == 16
+        for one, other in zip(alone, shared, strict=True):
+            assert other == pytest.approx(one, rel=1e-4)
 
 
 def test_a_missing_state_is_told_before_anything_is_loaded(root: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ SMALL = {
     "probe": ["analysis.solver=newton", "analysis.ranked=3"],
     "statistics": [],
 }
-"""Kinds that read models or texts. `dynamics` and `toy` have tests of their own, with what they read."""
+"""Kinds that read models or texts. `dynamics` (tests/reporting) and `toy` have tests of their own."""
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from l2e.analysis.dynamics import DynamicsConfig
+from l2e.cli.entry import main
 from l2e.errors import UserError
 from l2e.reporting.analysis.dynamics import draw
 
@@ -94,3 +96,20 @@ def test_steps_after_a_gap_of_selected_do_not_shift_it(made_up: Any, tmp_path: P
     (runs[0] / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = [row for row in rows(draw(DynamicsConfig(tail=0.1), runs)[-1].csv_text) if row["block"] == "2"]
     assert float(found[0]["selected"]) == pytest.approx(np.mean([step / 1000 for step in range(55, 61)]))
+
+
+def test_from_the_command_line(made_up: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [
+        observe(made_up.run(tmp_path / "l2e", name="l2e"), 4.0, 1e-6),
+        observe(made_up.run(tmp_path / "base", name="base"), 5.5),
+    ]
+    out = tmp_path / "out"
+    models = f"models=[{','.join(map(str, runs))}]"
+    monkeypatch.setattr(sys, "argv", ["analyze.py", "analysis=dynamics", models, f"output={out}"])
+    main("analyze", "l2e.cli.analyze:run")
+    found = list(csv.DictReader((out / "figures/dynamics-differences.csv").open(newline="")))
+    changes = {row["block"]: float(row["minus_baseline"]) for row in found if row["minus_baseline"]}
+    assert changes == pytest.approx({"2": -1.5, "3": -1.5})
+    page = (out / "index.html").read_text()
+    assert page.count("<figure>") == 2
+    assert "block 2: \N{MINUS SIGN}1.5" in page or "block 2: -1.5" in page

@@ -6,6 +6,7 @@ first run, after the first restart, and so on (the last word holds from then on)
     N         write a restart point and exit with code N
     idle:N    exit with code N without one
     crash     rank 1 exits with 1, the others stay
+    refuse    rank 1 exits with 2, the others stay
     wait      wait for USR1 or TERM, write a restart point, exit with 85
     deaf      as wait, but with no handler in the first seconds
     lost      rank 0 waits for the file `lost`, then exits with 1 as a rank does that has lost its peers; others stay
@@ -52,13 +53,13 @@ if word in ("wait", "deaf"):
     for each in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(each, lambda *_: leave(85))
     (run / f"ready{restart}-rank{rank}").touch()
-if word == "crash" and rank == 1:
-    sys.exit(1)
+if word in ("crash", "refuse") and rank == 1:
+    sys.exit(1 if word == "crash" else 2)
 if word == "lost" and rank == 0:
     while not (run / "lost").exists():
         time.sleep(0.1)
     sys.exit(1)
-if word in ("wait", "deaf", "crash", "lost"):
+if word in ("wait", "deaf", "crash", "refuse", "lost"):
     time.sleep(%SLEEP%)
 if word.startswith("idle:"):
     sys.exit(int(word.removeprefix("idle:")))

@@ -162,8 +162,10 @@ def test_bad_settings_end_the_job_before_a_rank_starts(stand_in: StandIn) -> Non
     assert not stand_in.told()
 
 
-def test_bad_input_that_only_the_ranks_find_is_not_tried_again(stand_in: StandIn) -> None:
-    stand_in.failed(stand_in.submit("idle:2"), 2)
+@pytest.mark.parametrize("plan", ["idle:2", "refuse"])
+def test_bad_input_that_only_the_ranks_find_is_not_tried_again(stand_in: StandIn, plan: str) -> None:
+    """Of all ranks, or of one: then srun ends the others, and tells their code."""
+    stand_in.failed(stand_in.submit(plan), 2)
 
 
 def test_a_cancelled_job_stays_cancelled(stand_in: StandIn) -> None:

@@ -107,7 +107,7 @@ def test_the_first_loss_with_a_penalty_is_the_baselines_bitwise_and_later_ones_a
 @pytest.mark.parametrize(
     "override",
     [
-        "training.micro_batch_size=2",
+        pytest.param("training.micro_batch_size=2", marks=pytest.mark.slow),
         pytest.param("deepspeed=zero0", marks=pytest.mark.slow),
         pytest.param("deepspeed=zero3", marks=pytest.mark.slow),
     ],
@@ -145,7 +145,8 @@ def test_bf16_trains_close_to_fp32_and_exports_bf16(folder: Path) -> None:
     assert weights(folder, "bf16")["lm_head.weight"].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("setting", ["activation_checkpointing", pytest.param("compile", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["activation_checkpointing", "compile"])
 def test_recomputing_and_compiling_blocks_change_nothing_but_rounding(folder: Path, setting: str) -> None:
     if setting == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
         pytest.skip("torch.compile needs a C++ compiler (g++, or CXX)")
