@@ -140,26 +140,23 @@ def trainer_table(results: Sequence[dict[str, Any]]) -> Table:
 
 def trainer_figure(results: Sequence[dict[str, Any]], name: str) -> Picture:
     """How many times as fast as each other way ours is, with quartiles."""
-    rows: list[tuple[object, ...]] = []
+    rows = [
+        (_workload(result), result["device"], way, found[f"vs_{key}"], *found[f"vs_{key}_spread"])
+        for result in results
+        for found in [result["results"]]
+        for key, way in TRAINERS.items()
+        if key in found
+    ]
     with style():
-        figure = new_figure(2.9)
+        figure = new_figure(0.8 + 0.45 * len(rows))
         axes = figure.subplots()
-        width = 0.8 / len(TRAINERS)
-        for number, (key, way) in enumerate(TRAINERS.items()):
-            for place, result in enumerate(results):
-                found = result["results"]
-                if key not in found:
-                    continue
-                ratio, (low, high) = found[f"vs_{key}"], found[f"vs_{key}_spread"]
-                x = place + (number - (len(TRAINERS) - 1) / 2) * width
-                labelled = way not in axes.get_legend_handles_labels()[1]
-                axes.bar(x, ratio, 0.9 * width, color=COLOURS[number], label=way if labelled else None)
-                axes.plot([x, x], [low, high], color="#222222", linewidth=1)
-                rows.append((_workload(result), result["device"], way, ratio, low, high))
-        axes.axhline(1, color=BASELINE, linewidth=1)
-        axes.set_xticks(range(len(results)), [f"{_workload(r)}\n{r['device']}" for r in results])
-        axes.set_ylabel("our tokens/s over theirs")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, borderaxespad=0)
+        for place, (_, _, _, ratio, low, high) in enumerate(rows):
+            axes.barh(place, ratio, 0.7, color=COLOURS[0])
+            axes.plot([low, high], [place, place], color="#222222", linewidth=1)
+        axes.axvline(1, color=BASELINE, linewidth=1)
+        axes.set_yticks(range(len(rows)), [f"{way}\n{what}, {device.split(':')[0]}" for what, device, way, *_ in rows])
+        axes.invert_yaxis()
+        axes.set_xlabel("our tokens/s over theirs")
         caption = "Our trainer's speed over another's on the same rows; lines: quartiles of the pairs."
         header = ("what", "device", "way", "ratio", "quartile_25", "quartile_75")
         return finish(figure, name, "The trainer beside others", caption, header, rows)
