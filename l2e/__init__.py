@@ -9,8 +9,8 @@ from l2e.lazy import exports
 
 if TYPE_CHECKING:
     from l2e.inhibition import Inhibition, attach
+else:
+    # Torch is imported only when the method is asked for: the command line sets the environment first.
+    __getattr__ = exports(__name__, inhibition="Inhibition attach")
 
 __all__ = ["Inhibition", "attach"]
-
-# Torch is imported only when the method is asked for: the command line sets the environment first.
-__getattr__ = exports(__name__, inhibition="Inhibition attach")

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def exports(package: str, **homes: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a package.
+    """The `__getattr__` of a package; hidden from type checkers, which read the imports beside it.
 
     Args:
         package: its `__name__`.

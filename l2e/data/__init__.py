@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from l2e.data.mixture import MixedRows
     from l2e.data.rows import PackedRows, ShuffledRows, TrainingRows, rows_for_step
     from l2e.data.shards import PileShards
+else:
+    __getattr__ = exports(
+        __name__,
+        config="BuiltinDataConfig DataConfig PileDataConfig TextDataConfig TextSource",
+        corpus="Corpus open_corpus",
+        loader="StepLoader",
+        mixture="MixedRows",
+        rows="PackedRows ShuffledRows TrainingRows rows_for_step",
+        shards="PileShards",
+    )
 
 __all__ = [
     "BuiltinDataConfig",
@@ -28,13 +38,3 @@ __all__ = [
     "open_corpus",
     "rows_for_step",
 ]
-
-__getattr__ = exports(
-    __name__,
-    config="BuiltinDataConfig DataConfig PileDataConfig TextDataConfig TextSource",
-    corpus="Corpus open_corpus",
-    loader="StepLoader",
-    mixture="MixedRows",
-    rows="PackedRows ShuffledRows TrainingRows rows_for_step",
-    shards="PileShards",
-)

@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from l2e.evaluation.results import TaskResult, read_summary, write_summary
     from l2e.evaluation.stage import Evaluator, evaluate
     from l2e.evaluation.tasks import check_evaluation_data
+else:
+    __getattr__ = exports(
+        __name__,
+        config="EvaluationConfig",
+        results="TaskResult read_summary write_summary",
+        stage="Evaluator evaluate",
+        tasks="check_evaluation_data",
+    )
 
 __all__ = [
     "EvaluationConfig",
@@ -19,11 +27,3 @@ __all__ = [
     "read_summary",
     "write_summary",
 ]
-
-__getattr__ = exports(
-    __name__,
-    config="EvaluationConfig",
-    results="TaskResult read_summary write_summary",
-    stage="Evaluator evaluate",
-    tasks="check_evaluation_data",
-)

@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from l2e.models.inhibition_state import packed, read_inhibition
     from l2e.models.pythia import build_pythia, export
     from l2e.models.sizes import PYTHIA, PythiaSize, pythia_size
+else:
+    __getattr__ = exports(
+        __name__,
+        config="ModelConfig",
+        inhibition_state="packed read_inhibition",
+        pythia="build_pythia export",
+        sizes="PYTHIA PythiaSize pythia_size",
+    )
 
 __all__ = [
     "PYTHIA",
@@ -20,11 +28,3 @@ __all__ = [
     "pythia_size",
     "read_inhibition",
 ]
-
-__getattr__ = exports(
-    __name__,
-    config="ModelConfig",
-    inhibition_state="packed read_inhibition",
-    pythia="build_pythia export",
-    sizes="PYTHIA PythiaSize pythia_size",
-)

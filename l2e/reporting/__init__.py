@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from l2e.reporting.percent_up import up
     from l2e.reporting.report import write_report
     from l2e.reporting.runs import load_run
+else:
+    __getattr__ = exports(
+        __name__,
+        report="write_report",
+        runs="load_run",
+        percent_up="up",
+    )
 
 __all__ = ["load_run", "up", "write_report"]
-
-__getattr__ = exports(
-    __name__,
-    report="write_report",
-    runs="load_run",
-    percent_up="up",
-)
