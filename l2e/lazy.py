@@ -1,6 +1,7 @@
 """Packages whose public names are imported when they are asked for.
 
-A command line is checked in a second that way, where loading torch's compiler, transformers and SciPy first took five.
+A wrong setting of `pretrain.py` is told after 2.4 s that way; with torch's compiler, transformers, DeepSpeed and SciPy
+loaded first it took 7.6 s (two CPU cores, a training run beside).
 """
 
 from collections.abc import Callable, Mapping

@@ -121,7 +121,6 @@ class Inhibition:
             FloatingPointError: a tapped block gave NaN or infinite outputs; the statistics are as before.
             RuntimeError: no tapped block has run in training mode so far.
         """
-        self._drop_interrupted()
         taps = list(self.taps.values())
         statistics = [tap.statistics for tap in taps]
         try:
