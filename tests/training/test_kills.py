@@ -34,18 +34,20 @@ class Run:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.said: list[str] = []
         self.pids: dict[int, int] = {}
-        self.updates = 0
+        self.updates = {0: 0, 1: 0}
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def wait_for_updates(self, number: int) -> None:
-        """Until rank 0 has done so many updates, or all is over."""
+        """Until each rank has done so many updates."""
         deadline = time.monotonic() + PATIENCE
-        while self.updates < number and self.process.poll() is None:
+        while min(self.updates.values()) < number:
+            assert self.process.poll() is None, self.said
             assert time.monotonic() < deadline, self.said
             time.sleep(0.002)
 
     def kill(self, ranks: list[int]) -> None:
+        """Those of `ranks` that have said their process and are alive."""
         for rank in ranks:
             if rank in self.pids and runs(self.pids[rank], self.folder):
                 os.kill(self.pids[rank], signal.SIGKILL)
@@ -67,7 +69,7 @@ class Run:
             match = re.match(r"rank (\d) pid (\d+) step", line)
             if match:
                 self.pids[int(match[1])] = int(match[2])
-                self.updates += match[1] == "0"
+                self.updates[int(match[1])] += 1
 
 
 def runs(pid: int, folder: Path) -> bool:
@@ -106,7 +108,7 @@ def kill_until(folder: Path, options: dict[str, Any], kills: int, numbers: rando
             run.wait_for_updates(numbers.randint(1, 5))
             time.sleep(numbers.uniform(0, 0.1))
             run.kill(numbers.choice([[0], [1], [0, 1]]))
-            assert run.end() != 0, "it was to be killed, and came to its end"
+            assert run.end() != 0, f"it was to be killed, and came to its end: {run.said}"
         finally:
             run.kill([0, 1])
             run.process.kill()
