@@ -1,4 +1,4 @@
-"""Packages whose public names are imported when they are asked for.
+"""What is imported when it is asked for.
 
 A wrong setting of `pretrain.py` is told after 2.4 s that way; with torch's compiler, transformers, DeepSpeed and SciPy
 loaded first it took 7.6 s (two CPU cores, a training run beside).
@@ -7,6 +7,21 @@ loaded first it took 7.6 s (two CPU cores, a training run beside).
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
+
+
+def later(place: str) -> Callable[..., Any]:
+    """The function that "module:name" names, imported when it is called."""
+
+    def call(*arguments: Any) -> Any:
+        return named(place)(*arguments)
+
+    return call
+
+
+def named(place: str) -> Any:
+    """What "module:name" names."""
+    module, name = place.split(":")
+    return getattr(import_module(module), name)
 
 
 def exports(package: str, **homes: str) -> Callable[[str], Any]:

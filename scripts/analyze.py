@@ -6,4 +6,4 @@ python scripts/analyze.py analysis=statistics features=builtin output=results
 from l2e.cli.entry import main
 
 if __name__ == "__main__":
-    main("analyze", "l2e.cli.analyze:run")
+    main("analyze", "l2e.cli.analyze:run", "l2e.cli.analyze_config:AnalyzeConfig")

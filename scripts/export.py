@@ -7,4 +7,4 @@ python scripts/export.py run=runs/a step=8000 output=elsewhere
 from l2e.cli.entry import main
 
 if __name__ == "__main__":
-    main("export", "l2e.cli.export:run")
+    main("export", "l2e.cli.export:run", "l2e.cli.export_config:ExportConfig")

@@ -7,4 +7,4 @@ python scripts/report.py runs=[runs/pythia-70m-*] table=1 output=runs/table1
 from l2e.cli.entry import main
 
 if __name__ == "__main__":
-    main("report", "l2e.cli.report:run")
+    main("report", "l2e.cli.report:run", "l2e.cli.report_config:ReportConfig")

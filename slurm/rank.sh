@@ -9,13 +9,14 @@ export RANK="$SLURM_PROCID" LOCAL_RANK="$SLURM_LOCALID" WORLD_SIZE="$SLURM_NTASK
 code=0
 python "$@" || code=$?
 
+# STOPPED and BAD_INPUT come with the job's environment, from common.sh.
 # A stop is no failure of a rank: with another code than 0 srun would kill the ranks that are still ending.
-if ((code == 85)); then
+if ((code == STOPPED)); then
     touch "$L2E_STOPPED"
     exit 0
 fi
 # srun ends the other ranks for it and tells the highest code, which would be theirs.
-if ((code == 2)); then
+if ((code == BAD_INPUT)); then
     touch "$L2E_REFUSED"
 fi
 exit "$code"

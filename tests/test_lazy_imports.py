@@ -27,8 +27,15 @@ def test_every_public_name_is_there_and_is_no_module(package: str) -> None:
         ["plan", "gpus=0"],
         ["prepare", "show=nonsense"],
         ["evaluate", "path=a", "output=b", "evaluation.batch_size=0"],
+        ["report", "runs=a", "output=b"],
+        ["export", "run=a", "step=last"],
+        ["convert", "run=a", "step=last"],
+        ["benchmark", "benchmark=table2", "benchmark.rounds=0"],
+        ["benchmark", "benchmark=evaluation", "benchmark.items=0"],
+        ["analyze", "analysis=probe", "output=b", "analysis.cut=2"],
+        ["analyze", "analysis=ms", "output=b", "features.builtin.window=0"],
     ],
-    ids=lambda arguments: arguments[0],
+    ids=" ".join,
 )
 def test_a_wrong_setting_is_told_before_anything_heavy_is_loaded(arguments: list[str], tmp_path: Path) -> None:
     script, *rest = arguments

@@ -3,27 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from l2e.analysis.bootstrap import LEVEL, Interval
-from l2e.errors import require
-
-
-@dataclass(kw_only=True)
-class DynamicsConfig:
-    """Figure 12."""
-
-    kind: Literal["dynamics"] = "dynamics"
-
-    tail: float = 0.1
-    """Share of the training at its end over which a threshold is averaged for the differences."""
-
-    def __post_init__(self) -> None:
-        require(0 < self.tail <= 1, "tail", "in (0, 1]", self.tail)
+from l2e.analysis.dynamics_settings import DynamicsConfig
 
 
 @dataclass(frozen=True)

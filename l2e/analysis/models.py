@@ -14,8 +14,7 @@ from l2e.analysis.activations import collected
 from l2e.analysis.features import TextFeatures
 from l2e.analysis.subjects import Activations
 from l2e.errors import UserError
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from l2e.models import DTYPES
 
 
 class ModelSubject:

@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,8 @@ from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-Solver = Literal["saga", "newton"]
+from l2e.analysis.probe_settings import Solver
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 

@@ -17,7 +17,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -25,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from l2e.analysis.probe_fits import Floats, Solver, fit, ignore_unconverged, score
+from l2e.analysis.probe_fits import Floats, fit, ignore_unconverged, score
+from l2e.analysis.probe_settings import ProbeSettings, Solver
 from l2e.analysis.probe_table import Choice, Probe, best_neurons
 from l2e.analysis.subjects import Activations, FeatureSet
-from l2e.errors import UserError, require
+from l2e.errors import UserError
 
 Progress = Callable[[int, int], None]
 """Told how many layers are done, of how many."""
@@ -36,45 +36,6 @@ Progress = Callable[[int, int], None]
 _FLOOR = 1e-3
 _SHRINK = 10
 _ROWS = 1024  # sequences that are in memory as float64 at a time
-
-
-@dataclass(kw_only=True)
-class ProbeSettings:
-    """Single-neuron probes, and what is drawn of them. The defaults are the published protocol."""
-
-    test_share: float = 0.3
-    """Part of the sequences that the probes do not see."""
-
-    split_seed: int = 42
-    """Of the split."""
-
-    ranked: int = 30
-    """Neurons that are probed per layer and label."""
-
-    solver: Solver = "saga"
-    """`saga`: scikit-learn's, as published. `newton`: the exact minimum, 3 to 15 times as fast; F1 differs by 0.002."""
-
-    top: int = 10
-    """Neurons whose mean F1 stands for a model (L06, Fig 10)."""
-
-    cut: float = 0.9
-    """F1 above which a neuron counts as one of its label (L30)."""
-
-    jobs: int | None = None
-    """Threads; null: one per core."""
-
-    compare: str | None = None
-    """A CSV like Gurnee's interpretable_neurons/*/*.csv, whose neurons are probed and put beside."""
-
-    compare_dataset: str | None = None
-    """Which rows of it: the beginning of their `dataset`; null: what belongs to the feature set's name."""
-
-    def __post_init__(self) -> None:
-        require(0 < self.test_share < 1, "test_share", "in (0, 1)", self.test_share)
-        require(self.ranked >= 1, "ranked", "at least 1", self.ranked)
-        require(self.top >= 1, "top", "at least 1", self.top)
-        require(0 <= self.cut < 1, "cut", "in [0, 1)", self.cut)
-        require(self.jobs is None or self.jobs >= 1, "jobs", "at least 1 or null", self.jobs)
 
 
 class Split(NamedTuple):

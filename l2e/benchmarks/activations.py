@@ -31,13 +31,12 @@ from l2e.analysis.activation_files import ActivationFiles
 from l2e.analysis.aggregate import to_device
 from l2e.analysis.collect import collect, layers_of, make_batches, plan_room
 from l2e.analysis.hooks import width_of
-from l2e.analysis.models import DTYPES
 from l2e.analysis.subjects import FeatureSet
 from l2e.benchmarks.activations_config import ActivationsBenchmarkConfig
 from l2e.benchmarks.memory import MEMORY_METHODS, peak_bytes
 from l2e.benchmarks.report import device_name, versions
 from l2e.benchmarks.turns import compare, timed
-from l2e.models import build_pythia
+from l2e.models import DTYPES, build_pythia
 
 logger = logging.getLogger("l2e.benchmarks.activations")
 

@@ -44,6 +44,12 @@ def require_whole(settings: object, keys: Sequence[str], least: int = 1) -> None
             raise ValueError(f"{key} must be a whole number, at least {least}, not {value}")
 
 
+def require_precision(precision: str) -> None:
+    """ValueError unless the steps that are timed can be made in it: without a loss scale fp16 is not among them."""
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision must be one of fp32, bf16, not {precision!r}")
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)

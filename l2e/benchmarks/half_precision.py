@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 
 import l2e
-from l2e.benchmarks.arguments import require_whole, run_from_arguments
+from l2e.benchmarks.arguments import require_precision, require_whole, run_from_arguments
 from l2e.benchmarks.report import device_name, versions
-from l2e.benchmarks.training_step import DTYPES, TrainingStep
+from l2e.benchmarks.training_step import TrainingStep
 from l2e.models import pythia_size
 from l2e.training.config import TrainingConfig
 
@@ -45,8 +45,7 @@ class HalfPrecisionConfig:
     def __post_init__(self) -> None:
         require_whole(self, ("micro_batch_size", "seq_length"))
         require_whole(self, ("updates",), least=10)
-        if self.precision not in DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(DTYPES)}, not {self.precision!r}")
+        require_precision(self.precision)
         pythia_size(self.model)
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2e.benchmarks.arguments import require_whole, run_from_arguments
+from l2e.benchmarks.arguments import require_precision, require_whole, run_from_arguments
 from l2e.benchmarks.pairing import median
 from l2e.benchmarks.report import device_name, versions
-from l2e.benchmarks.training_step import DTYPES
+from l2e.models import DTYPES
 from l2e.training.fused_loss import fused_loss
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -37,8 +37,7 @@ class LossHeadsConfig:
 
     def __post_init__(self) -> None:
         require_whole(self, ("tokens", "hidden", "vocab_size", "repeats"))
-        if self.precision not in DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(DTYPES)}, not {self.precision!r}")
+        require_precision(self.precision)
 
 
 def run(config: LossHeadsConfig) -> dict[str, Any]:

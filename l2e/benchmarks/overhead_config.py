@@ -5,8 +5,7 @@ from typing import Literal, get_args, get_type_hints
 
 import torch
 
-from l2e.benchmarks.arguments import require_whole
-from l2e.benchmarks.training_step import DTYPES
+from l2e.benchmarks.arguments import require_precision, require_whole
 from l2e.inhibition import InhibitionConfig, select_blocks
 from l2e.models import pythia_size
 
@@ -61,8 +60,7 @@ class OverheadConfig:
     def __post_init__(self) -> None:
         require_whole(self, ("batch_size", "seq_length", "rounds", "steps", "threads"))
         require_whole(self, ("untimed_steps",), least=0)
-        if self.precision not in DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(DTYPES)}, not {self.precision!r}")
+        require_precision(self.precision)
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be one of auto, cpu, cuda, not {self.device!r}")
         if self.device == "cuda" and not torch.cuda.is_available():

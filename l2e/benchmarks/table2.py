@@ -37,9 +37,9 @@ from l2e.benchmarks.paper_steps import label, paper_row, projected
 from l2e.benchmarks.report import device_name, versions, write_result
 from l2e.benchmarks.table2_config import Table2Config
 from l2e.benchmarks.table2_methods import METHODS, Ours, Published
-from l2e.benchmarks.training_step import DTYPES, OPTIMIZER, TrainingStep
+from l2e.benchmarks.training_step import OPTIMIZER, TrainingStep
 from l2e.inhibition import select_blocks
-from l2e.models import pythia_size
+from l2e.models import DTYPES, pythia_size
 from l2e.models.flops import flops_per_token
 from l2e.training.config import TrainingConfig
 from l2e.training.device_peak import peak_tflops

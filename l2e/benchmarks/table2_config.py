@@ -5,11 +5,15 @@ from typing import Literal
 
 import torch
 
-from l2e.benchmarks.arguments import require_whole
-from l2e.benchmarks.table2_methods import METHODS
-from l2e.benchmarks.training_step import DTYPES
+from l2e.benchmarks.arguments import require_precision, require_whole
 from l2e.inhibition import select_blocks
 from l2e.models import pythia_size
+
+OURS = ("none", "l2e", "memel")
+"""Methods of `l2e.attach`."""
+
+PUBLISHED = ("published_memel",)
+"""Methods from their description alone."""
 
 
 @dataclass(kw_only=True)
@@ -73,13 +77,12 @@ class Table2Config:
             raise ValueError(f"minutes must be above 0 or null, not {self.minutes}")
         if not 0 < self.rate < 1:
             raise ValueError(f"rate must lie in (0, 1), not {self.rate}")
-        if self.precision not in DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(DTYPES)}, not {self.precision!r}")
+        require_precision(self.precision)
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be one of auto, cpu, cuda, not {self.device!r}")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: torch sees no GPU here; take cpu")
-        for key, known in (("models", None), ("methods", METHODS)):
+        for key, known in (("models", None), ("methods", (*OURS, *PUBLISHED))):
             given = getattr(self, key)
             if not isinstance(given, list) or not given or len(set(given)) != len(given):
                 raise ValueError(f"{key} must be a list, each once, not {given!r}")

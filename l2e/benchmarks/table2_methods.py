@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import l2e
 from l2e.benchmarks.published_memel import FORGETTING, Layer, PublishedMemel
+from l2e.benchmarks.table2_config import OURS, PUBLISHED
 from l2e.inhibition import Inhibition, select_blocks
 
 LATE_START, WARMUP = 4, 1
@@ -73,7 +74,7 @@ class Published:
 
 
 METHODS: dict[str, type[Ours] | type[Published]] = {
-    **dict.fromkeys(("none", "l2e", "memel"), Ours),
-    "published_memel": Published,
+    **dict.fromkeys(OURS, Ours),
+    **dict.fromkeys(PUBLISHED, Published),
 }
 """What a method is put on a model by: called with model, method, blocks, rate and a state, or None."""

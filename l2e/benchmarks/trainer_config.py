@@ -5,8 +5,7 @@ from typing import Literal
 
 import torch
 
-from l2e.benchmarks.arguments import require_whole
-from l2e.benchmarks.training_step import DTYPES
+from l2e.benchmarks.arguments import require_precision, require_whole
 from l2e.models import pythia_size
 
 
@@ -48,8 +47,7 @@ class TrainerBenchmarkConfig:
 
     def __post_init__(self) -> None:
         require_whole(self, ("micro_batch_size", "micro_batches", "seq_length", "rounds", "steps", "threads"))
-        if self.precision not in DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(DTYPES)}, not {self.precision!r}")
+        require_precision(self.precision)
         if self.precision == "bf16" and self.stage == 0:
             raise ValueError("stage: bf16 needs 1 or higher")
         pythia_size(self.model)

@@ -7,14 +7,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from l2e.models import build_pythia
+from l2e.models import DTYPES, build_pythia
 from l2e.training.blocks import prepare_blocks
 from l2e.training.config import TrainingConfig
 from l2e.training.optimizer import decay_groups
 
 OPTIMIZER = "AdamW, fused, learning rate 0, fp32 weights and gradients, clipped at 1.0"
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 _BATCHES = 16
 

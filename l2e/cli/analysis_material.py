@@ -1,7 +1,6 @@
 """What analyses work on: sets of texts and models, opened when they are first asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,41 +8,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from l2e.analysis.activation_settings import ActivationSettings
 from l2e.analysis.feature_settings import FeatureSettings
 from l2e.analysis.features import TextFeatures, build_features
 from l2e.analysis.models import ModelSubject, load_tokenizer, require_same_tokenizer
 from l2e.analysis.request import Request
 from l2e.analysis.subjects import Subject
 from l2e.cli.analysis_models import NamedModel, fetch
+from l2e.cli.analyze_config import AnalyzeConfig
 from l2e.data.corpus import world_folder
 from l2e.errors import UserError
-
-
-@dataclass(kw_only=True)
-class AnalyzeConfig:
-    """Which analysis of which models on which texts."""
-
-    models: str | list[str]
-    """Run directories (the last export, or runs/a@1000), folders, or names on the hub (name@revision)."""
-
-    features: dict[str, Any]
-    """Name of a set of labelled texts to its FeatureSettings."""
-
-    analysis: dict[str, Any]
-    """`kind`, and the settings of that kind."""
-
-    output: str
-    """Folder of figures/, tables/ and index.html; analyses made there are collected."""
-
-    activations: ActivationSettings = field(default_factory=ActivationSettings)
-    """Which values of the models, and in how much memory they are collected."""
-
-    cache_dir: str = "cache"
-    """Where activations and built-in worlds are kept."""
-
-    offline: bool = False
-    """Ask no hub for anything."""
 
 
 class Material:

@@ -6,9 +6,10 @@ from typing import Any
 
 from l2e.analysis.feature_settings import FeatureSettings
 from l2e.analysis.request import Request
-from l2e.cli.analysis_kinds import KINDS, Kind
-from l2e.cli.analysis_material import AnalyzeConfig, Material
+from l2e.cli.analysis_kinds import Kind
+from l2e.cli.analysis_material import Material
 from l2e.cli.analysis_models import NamedModel, find_models
+from l2e.cli.analyze_config import AnalyzeConfig, choose
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.processes import processes
 from l2e.errors import UserError
@@ -27,7 +28,7 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     """
     config = build_settings(AnalyzeConfig, tree)
     name, kind, settings = choose(config.analysis)
-    sets = {each: build_settings(FeatureSettings, held, f"features.{each}") for each, held in config.features.items()}
+    sets = config.feature_sets
     given = [config.models] if isinstance(config.models, str) else config.models
     models = find_models(given, weights=kind.needs != "runs")
     _check(name, kind, models, sets)
@@ -43,19 +44,6 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
         for texts, request in requests.items():
             page = save_analysis(Path(config.output), name, texts, names, kind.draw(request))
         log.info("analysis: %s", page)
-
-
-def choose(analysis: dict[str, Any]) -> tuple[str, Kind, Any]:
-    """The kind's name, the kind and its settings.
-
-    Raises:
-        UserError: no such kind, or settings that it does not have.
-    """
-    given = dict(analysis)
-    name = given.pop("kind", None)
-    if name not in KINDS:
-        raise UserError(f"analysis: {name!r} is no kind of analysis; there are {', '.join(KINDS)}")
-    return name, KINDS[name], build_settings(KINDS[name].settings, given, "analysis")
 
 
 def _collect(request: Request) -> None:

@@ -1,24 +1,13 @@
 """Convert a restart point; the entry of scripts/convert.py."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from l2e.cli.convert_config import ConvertConfig
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.settings import build_settings
 from l2e.training.convert import convert_restart_point
 from l2e.training.restart_points import find
-
-
-@dataclass(kw_only=True)
-class ConvertConfig:
-    """Which restart point."""
-
-    run: str
-    """Run directory."""
-
-    step: int | None
-    """Of the restart point; null takes the newest."""
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:

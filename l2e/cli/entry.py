@@ -4,7 +4,6 @@ Nothing heavy is imported here, so that a wrong setting fails at once and `offli
 first library that could ask a hub is loaded.
 """
 
-import importlib
 import os
 import re
 import sys
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from l2e.cli import by_model  # noqa: F401  (a resolver of the YAML files)
 from l2e.errors import LostRankError, RunError, Stopped, UserError
+from l2e.lazy import named
 from l2e.settings import build_settings
 from l2e.training.launch import launched
 
@@ -97,7 +97,7 @@ def _sweep_asked_for(arguments: list[str]) -> list[str] | None:
 
 def _sweep(target: str, grid: list[str]) -> int:
     try:
-        return _named(target)(grid)
+        return named(target)(grid)
     except UserError as error:
         _fail(str(error))
 
@@ -107,14 +107,8 @@ def _call(target: str, config: DictConfig, settings: str | None) -> None:
     if tree.get("offline"):
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if settings is not None:
-        build_settings(_named(settings), tree)
-    _named(target)(tree, [given.lstrip("+") for given in HydraConfig.get().overrides.task])
-
-
-def _named(place: str) -> Any:
-    """What "module:name" names."""
-    module, name = place.split(":")
-    return getattr(importlib.import_module(module), name)
+        build_settings(named(settings), tree)
+    named(target)(tree, [given.lstrip("+") for given in HydraConfig.get().overrides.task])
 
 
 def _resolved(config: DictConfig) -> Any:

@@ -1,40 +1,21 @@
 """Export a restart point; the entry of scripts/export.py."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from l2e.cli.export_config import ExportConfig
 from l2e.cli.logs import quieten_libraries, start_logging
 from l2e.cli.pretrain_config import PretrainConfig
-from l2e.data import open_corpus
+from l2e.data import open_tokenizer
 from l2e.errors import UserError
 from l2e.inhibition import acts_at_test
-from l2e.models import build_pythia, export
+from l2e.models import DTYPES, build_pythia, export
 from l2e.settings import build_settings
 from l2e.training.convert import whole_weights
 from l2e.training.restart_points import TRAINER_FILE, RestartPoint, find, verified
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(kw_only=True)
-class ExportConfig:
-    """Which restart point, and where to."""
-
-    run: str
-    """Run directory."""
-
-    step: int | None
-    """Of the restart point; null takes the newest."""
-
-    output: str | None
-    """Folder to make; null is `<run>/hf/step<N>`."""
-
-    offline: bool
-    """Ask no hub for anything."""
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:
@@ -58,18 +39,12 @@ def run(tree: dict[str, Any], overrides: list[str]) -> None:
     weights = whole_weights(point.folder, manifest["stage"], point.universal)
     model = build_pythia(**vars(settings.model))
     model.load_state_dict(weights)
-    corpus = open_corpus(
-        settings.data,
-        seq_length=settings.training.seq_length,
-        vocab_size=settings.vocab_size,
-        cache_dir=Path(settings.cache_dir),
-        offline=config.offline,
-    )
+    tokenizer = open_tokenizer(settings.data, settings.vocab_size, Path(settings.cache_dir))
     facts = {key: value for key, value in manifest.items() if key not in ("files", "sha256")}
     output.parent.mkdir(parents=True, exist_ok=True)
     export(
-        model.to(_DTYPES[manifest["precision"]]),
-        corpus.tokenizer,
+        model.to(DTYPES[manifest["precision"]]),
+        tokenizer,
         output,
         {**facts, "kind": "export"},
         _inhibition_state(settings, point),

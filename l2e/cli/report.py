@@ -1,28 +1,14 @@
 """A report about finished runs; the entry of scripts/report.py."""
 
-from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 from l2e.cli.logs import start_logging
+from l2e.cli.report_config import ReportConfig
 from l2e.errors import UserError
 from l2e.reporting import write_report
 from l2e.settings import build_settings
-
-
-@dataclass(kw_only=True)
-class ReportConfig:
-    """What is reported on, and where to."""
-
-    runs: list[str]
-    """Run directories, or patterns such as runs/pythia-*."""
-
-    output: str
-    """Folder of the report."""
-
-    table: int | None = None
-    """A table of L2E, 1 to 8, to fill from the runs; null: none."""
 
 
 def run(tree: dict[str, Any], overrides: list[str]) -> None:

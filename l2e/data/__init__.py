@@ -6,7 +6,7 @@ from l2e.lazy import exports
 
 if TYPE_CHECKING:
     from l2e.data.config import BuiltinDataConfig, DataConfig, PileDataConfig, TextDataConfig, TextSource
-    from l2e.data.corpus import Corpus, open_corpus
+    from l2e.data.corpus import Corpus, open_corpus, open_tokenizer
     from l2e.data.loader import StepLoader
     from l2e.data.mixture import MixedRows
     from l2e.data.rows import PackedRows, ShuffledRows, TrainingRows, rows_for_step
@@ -15,7 +15,7 @@ else:
     __getattr__ = exports(
         __name__,
         config="BuiltinDataConfig DataConfig PileDataConfig TextDataConfig TextSource",
-        corpus="Corpus open_corpus",
+        corpus="Corpus open_corpus open_tokenizer",
         loader="StepLoader",
         mixture="MixedRows",
         rows="PackedRows ShuffledRows TrainingRows rows_for_step",
@@ -36,5 +36,6 @@ __all__ = [
     "TextSource",
     "TrainingRows",
     "open_corpus",
+    "open_tokenizer",
     "rows_for_step",
 ]

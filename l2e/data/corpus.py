@@ -68,9 +68,26 @@ def open_corpus(
     if isinstance(config, DocumentDataConfig):
         file = MegatronFile(Path(config.path))
         rows = DocumentRows(file, seq_length, cache_dir, num_samples=config.samples, seed=config.seed)
-        tokenizer = _load_tokenizer(config.tokenizer, vocab_size)
-        return Corpus(train=rows, validation=None, tokenizer=tokenizer, items=None)
+        return Corpus(train=rows, validation=None, tokenizer=open_tokenizer(config, vocab_size, cache_dir), items=None)
     return _open_text(config, seq_length, vocab_size, cache_dir)
+
+
+def open_tokenizer(config: DataConfig, vocab_size: int, cache_dir: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer alone; texts and rows may be out of reach.
+
+    Args:
+        config: as of `open_corpus`. A built-in world is generated on first use.
+        vocab_size: rows of the model's embedding.
+        cache_dir: where generated data is kept.
+
+    Raises:
+        UserError: no tokenizer there, or one that the model has no room for.
+    """
+    if isinstance(config, BuiltinDataConfig):
+        return _load_tokenizer(world_folder(config.world, cache_dir) / "tokenizer", vocab_size)
+    if isinstance(config, TextDataConfig):
+        return _load_tokenizer(Path(config.path) / config.tokenizer, vocab_size)
+    return _load_tokenizer(config.tokenizer, vocab_size)
 
 
 def _open_world(config: BuiltinDataConfig, seq_length: int, vocab_size: int, cache_dir: Path) -> Corpus:
@@ -94,7 +111,7 @@ def _open_text(
     root = Path(config.path)
     if not root.is_dir():
         raise UserError(f"data.path: there is no folder {root}")
-    tokenizer = _load_tokenizer(root / config.tokenizer, vocab_size)
+    tokenizer = open_tokenizer(config, vocab_size, cache_dir)
     train, validation = open_text(config, tokenizer, seq_length, cache_dir)
     return Corpus(train=train, validation=validation, tokenizer=tokenizer, items=items)
 
@@ -105,7 +122,7 @@ def _open_pile(config: PileDataConfig, seq_length: int, vocab_size: int, cache_d
             f"training.seq_length: the rows of {config.path} have {config.row_length - 1} targets, not {seq_length}"
         )
     rows = open_shards(config, cache_dir, offline)
-    return Corpus(train=rows, validation=None, tokenizer=_load_tokenizer(config.tokenizer, vocab_size), items=None)
+    return Corpus(train=rows, validation=None, tokenizer=open_tokenizer(config, vocab_size, cache_dir), items=None)
 
 
 def open_shards(config: PileDataConfig, cache_dir: Path, offline: bool = False) -> PileShards:

@@ -25,6 +25,7 @@ import l2e
 from l2e.data import Corpus, StepLoader, open_corpus
 from l2e.data.config import BuiltinDataConfig
 from l2e.files import write_atomically
+from l2e.models import DTYPES
 from l2e.reporting.curves import last
 from l2e.reporting.drawing import COLOURS, LINES, MARKERS, new_figure, style
 from l2e.reporting.pictures import Picture, finish, save
@@ -33,7 +34,6 @@ from l2e.training.loss import next_token_loss
 
 BATCH, LENGTH = 8, 128
 LOSS_SCALE = 2.0**12  # Pythia's first (D.4); fp16 gradients underflow without one
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PAPER = {"70M": (1e-11, 32), "410M": (1e-10, 32), "2.8B": (1e-9, 16)}  # weight, sequences in a micro-batch
 PAPER_LENGTH = 2048
 
@@ -79,11 +79,11 @@ def measure_precisions(run: RunRecord, cache: Path) -> list[Point]:
     corpus = open_corpus(data, seq_length=LENGTH, vocab_size=768, cache_dir=cache)
     export = run.path / "hf" / f"step{run.setting('training.steps')}"
     weights = sorted([*np.logspace(-13, -2, 34).tolist(), *published().values()])
-    return [point for name in PRECISIONS for point in _measure(name, export, corpus, weights)]
+    return [point for name in DTYPES for point in _measure(name, export, corpus, weights)]
 
 
 def _measure(precision: str, export: Path, corpus: Corpus, weights: Sequence[float]) -> list[Point]:
-    model = AutoModelForCausalLM.from_pretrained(export, dtype=PRECISIONS[precision]).train()
+    model = AutoModelForCausalLM.from_pretrained(export, dtype=DTYPES[precision]).train()
     loader = StepLoader(corpus.train, BATCH, BATCH, 0, 1)
     settings: dict[str, Any] = {"late_start": 20, "warmup": 20, "reduction": "sum"}
     inhibition = l2e.attach(model, weight=0.0, **settings)
@@ -112,7 +112,7 @@ def draw_precision(points: Sequence[Point]) -> Picture:
     """Strength and absorbed share against the weight."""
     figure = new_figure(5.4)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    for name, colour, line in zip(PRECISIONS, COLOURS, LINES, strict=False):
+    for name, colour, line in zip(DTYPES, COLOURS, LINES, strict=False):
         mine = [point for point in points if point.precision == name]
         look = {"color": colour, "linestyle": line, "label": name}
         upper.loglog([p.weight for p in mine], [p.strength for p in mine], **look)

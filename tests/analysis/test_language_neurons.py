@@ -8,8 +8,9 @@ import pytest
 from language_model import LANGUAGES, Texts, collect, train, untrained
 from probing_samples import HeldActivations
 
+from l2e.analysis.probe_settings import ProbeSettings
 from l2e.analysis.probe_table import above_cut, best_neurons
-from l2e.analysis.probing import ProbeSettings, probe_neurons
+from l2e.analysis.probing import probe_neurons
 
 STEPS = 200
 

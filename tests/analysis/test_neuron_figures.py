@@ -13,8 +13,9 @@ from small_lms import collect, languages, small_lm
 
 from l2e.analysis.deactivation import DeactivateSettings, sequence_losses
 from l2e.analysis.neurons import deactivated, parse_group
+from l2e.analysis.probe_settings import ProbeSettings
 from l2e.analysis.probe_table import best_neurons, write_table
-from l2e.analysis.probing import ProbeSettings, halves, probe_neurons, split
+from l2e.analysis.probing import halves, probe_neurons, split
 from l2e.errors import UserError
 from l2e.reporting.analysis.deactivate import draw_deactivate
 from l2e.reporting.analysis.probe import ProbedModel, _places, draw_probe, top_figure

@@ -10,7 +10,7 @@ import yaml
 
 from l2e.analysis import progress
 from l2e.analysis.deactivation import DeactivateSettings
-from l2e.analysis.probing import ProbeSettings
+from l2e.analysis.probe_settings import ProbeSettings
 from l2e.errors import UserError
 from l2e.settings import build_settings
 

@@ -12,7 +12,8 @@ import l2e
 from l2e.analysis.deactivation import DeactivateSettings, measure, sequence_losses
 from l2e.analysis.neurons import Neuron
 from l2e.analysis.planted import label_tokens, plant, silence, towards
-from l2e.analysis.probing import ProbeSettings, top_neurons
+from l2e.analysis.probe_settings import ProbeSettings
+from l2e.analysis.probing import top_neurons
 
 BEL = 1
 OWNED = list(range(60 + OWN, 60 + 2 * OWN))

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from probing_samples import sample
 
+from l2e.analysis.probe_settings import ProbeSettings
 from l2e.analysis.probe_table import GURNEE_NAMES, Listed, compare, read_listed, write_table
-from l2e.analysis.probing import ProbeSettings, probe_listed, probe_neurons
+from l2e.analysis.probing import probe_listed, probe_neurons
 from l2e.errors import UserError
 
 # The header and rows of interpretable_neurons/pythia-70m/all_neurons_of_interest.csv, shortened.

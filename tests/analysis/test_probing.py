@@ -10,8 +10,9 @@ from sklearn.metrics import f1_score, matthews_corrcoef, precision_score, recall
 from sklearn.model_selection import train_test_split
 
 from l2e.analysis.probe_fits import fit, score
+from l2e.analysis.probe_settings import ProbeSettings
 from l2e.analysis.probe_table import above_cut, best_neurons, count_by_label
-from l2e.analysis.probing import ProbeSettings, halves, probe_listed, probe_neurons, split, top_neurons
+from l2e.analysis.probing import halves, probe_listed, probe_neurons, split, top_neurons
 from l2e.errors import UserError
 
 

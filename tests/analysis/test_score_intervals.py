@@ -8,6 +8,7 @@ from scipy.stats import bootstrap, ttest_1samp
 
 from l2e.analysis import dynamics
 from l2e.analysis.bootstrap import difference_interval, mean_interval, percentiles, weights
+from l2e.analysis.dynamics_settings import DynamicsConfig
 
 
 def test_intervals() -> None:
@@ -39,7 +40,7 @@ def test_threshold_differences_are_paired_by_seed() -> None:
     ours, theirs = {1: 4.0, 2: 4.5, 3: 4.2, 9: 1.0}, {1: 5.0, 2: 5.1, 3: 5.6, 8: 7.0}
     curves = [threshold("l2e", seed, level) for seed, level in ours.items()]
     curves += [threshold("baseline", seed, level) for seed, level in theirs.items()]
-    ends = dynamics.levels(dynamics.DynamicsConfig(), curves)
+    ends = dynamics.levels(DynamicsConfig(), curves)
     assert [end.value for end in ends] == pytest.approx([*ours.values(), *theirs.values()])
     (change,) = dynamics.changes(ends)
     assert change.seeds == (1, 2, 3)
@@ -50,6 +51,4 @@ def test_threshold_differences_are_paired_by_seed() -> None:
     assert one.value == pytest.approx(-1)
     assert math.isnan(one.low)
     assert dynamics.changes([end for end in ends if end.curve.setting == "l2e"]) == []
-    assert [end.settled for end in dynamics.levels(dynamics.DynamicsConfig(), [threshold("l2e", 1, 5, 0.002)])] == [
-        False
-    ]
+    assert [end.settled for end in dynamics.levels(DynamicsConfig(), [threshold("l2e", 1, 5, 0.002)])] == [False]

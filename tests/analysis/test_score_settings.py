@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from l2e.analysis import distributions, dynamics, fkr, ks, layers, ms
+from l2e.analysis import distributions, fkr, ks, layers, ms
+from l2e.analysis.dynamics_settings import DynamicsConfig
 from l2e.errors import UserError
 from l2e.settings import build_settings
 
@@ -14,7 +15,7 @@ KINDS = {
     "ks": ks.KsConfig,
     "layers": layers.LayersConfig,
     "fkr": fkr.FkrConfig,
-    "dynamics": dynamics.DynamicsConfig,
+    "dynamics": DynamicsConfig,
     "distributions": distributions.DistributionsConfig,
 }
 

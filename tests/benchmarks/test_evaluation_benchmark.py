@@ -11,7 +11,7 @@ import torch
 
 from l2e.benchmarks import evaluation, evaluation_ways, trajectory
 from l2e.benchmarks.evaluation_config import EvaluationBenchmarkConfig
-from l2e.cli.benchmark import BenchmarkConfig
+from l2e.cli.benchmark_config import BenchmarkConfig
 from l2e.cli.entry import compose
 from l2e.errors import UserError
 from l2e.evaluation import EvaluationConfig, Evaluator

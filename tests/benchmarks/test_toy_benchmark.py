@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from l2e.analysis.toy import ToyRun, Training
-from l2e.benchmarks.toy import ToyBenchmarkConfig, check_same
-from l2e.cli.benchmark import RUN, BenchmarkConfig
+from l2e.benchmarks.toy import check_same, run
+from l2e.benchmarks.toy_config import ToyBenchmarkConfig
+from l2e.cli.benchmark_config import BenchmarkConfig
 from l2e.errors import UserError
 from l2e.settings import build_settings
 
 
 def test_what_is_printed() -> None:
     config = ToyBenchmarkConfig(lrs=[0.003, 0.03], seeds=[1], steps=2, rounds=2, device="cpu")
-    result = RUN["toy"](config)
+    result = run(config)
     json.dumps(result, allow_nan=False)
     assert {"benchmark", "device", "versions", "results", "settings"} == set(result)
     ways = result["results"]["ways"]

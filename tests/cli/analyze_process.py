@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from l2e.cli import analyze
+from l2e.cli.analysis_kinds import KINDS, Kind
 from l2e.cli.entry import main
 from l2e.reporting.cells import Table
 from l2e.training.launch import launched
@@ -21,5 +21,5 @@ def draw(request: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    analyze.KINDS["mine"] = analyze.Kind(NoSettings, draw)
+    KINDS["mine"] = Kind(NoSettings, draw)
     main("analyze", "l2e.cli.analyze:run")

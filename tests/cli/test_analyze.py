@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from l2e.analysis import activations
-from l2e.cli import analyze
+from l2e.cli.analysis_kinds import KINDS, Kind
 from l2e.cli.analysis_models import fetch, find_models
 from l2e.cli.entry import main
 from l2e.data.builtin import WorldSettings
@@ -76,7 +76,7 @@ class MineSettings:
 
 
 def register(monkeypatch: pytest.MonkeyPatch, draw: Any, **more: Any) -> None:
-    monkeypatch.setitem(analyze.KINDS, "mine", analyze.Kind(MineSettings, draw, **more))
+    monkeypatch.setitem(KINDS, "mine", Kind(MineSettings, draw, **more))
 
 
 def picture(name: str, number: float) -> Any:

@@ -1,5 +1,6 @@
 """Every shipped config composes and passes its checks."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -7,15 +8,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from l2e.analysis.feature_settings import FeatureSettings
-from l2e.cli.analysis_material import AnalyzeConfig
-from l2e.cli.analyze import KINDS, choose
-from l2e.cli.benchmark import RUN, BenchmarkConfig
+from l2e.cli.analysis_kinds import KINDS
+from l2e.cli.analyze_config import AnalyzeConfig, choose
+from l2e.cli.benchmark_config import BenchmarkConfig
 from l2e.cli.by_model import by_model
 from l2e.cli.evaluate_config import EvaluateConfig
 from l2e.cli.prepare import PrepareConfig
 from l2e.cli.pretrain_config import PretrainConfig
-from l2e.cli.report import ReportConfig
+from l2e.cli.report_config import ReportConfig
 from l2e.models import PYTHIA
 from l2e.settings import build_settings
 
@@ -136,7 +136,8 @@ def test_other_scripts() -> None:
     prepare = build_settings(PrepareConfig, tree("prepare", "show=rows"))
     assert (prepare.data.kind, prepare.batch_size, prepare.seq_length) == ("pile", 1024, 2048)
     build_settings(EvaluateConfig, tree("evaluate", "path=a", "output=b"))
-    for benchmark in RUN:
+    for benchmark in (path.stem for path in (CONFIGS / "benchmark").glob("*.yaml")):
+        assert callable(import_module(f"l2e.benchmarks.{benchmark}").run)
         assert build_settings(BenchmarkConfig, tree("benchmark", f"benchmark={benchmark}")).benchmark.kind == benchmark
 
 
@@ -166,5 +167,5 @@ def test_every_feature_set(features: str, ignored: int) -> None:
         AnalyzeConfig, tree("analyze", "analysis=statistics", f"features={features}", "output=/somewhere", *needed)
     )
     assert list(config.features) == [features]
-    settings = build_settings(FeatureSettings, config.features[features])
+    settings = config.feature_sets[features]
     assert (settings.window, settings.ignore_first_k) == (512, ignored)

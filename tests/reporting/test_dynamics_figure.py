@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from l2e.analysis.dynamics import DynamicsConfig
+from l2e.analysis.dynamics_settings import DynamicsConfig
 from l2e.cli.entry import main
 from l2e.errors import UserError
 from l2e.reporting.analysis.dynamics import draw

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from training_runs import ROOT, metrics, pretrain, weights
+from transformers import AutoTokenizer
 
 from l2e.cli import convert, export
 from l2e.errors import UserError
@@ -60,6 +61,27 @@ def test_an_export_of_a_restart_point_is_the_one_that_the_run_made(folder: Path,
     for key in ("kind", "step", "config", "data", "ranks"):
         assert ours[key] == theirs[key]
     assert set(ours["files"]) == set(theirs["files"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"kind": "pile", "path": "https://127.0.0.1:9/pile"},  # nobody listens there
+        {"kind": "documents", "path": "/nowhere/documents.bin", "samples": 100},
+        {"kind": "text", "path": "/", "train": "nowhere.jsonl"},
+    ],
+    ids=lambda data: data["kind"],
+)
+def test_an_export_needs_the_tokenizer_and_no_row_of_the_data(folder: Path, tmp_path: Path, data: dict) -> None:
+    """A run's rows may lie where the node that exports does not reach."""
+    run = tmp_path / "run"
+    shutil.copytree(folder / "runs" / "whole", run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"] = data | {"tokenizer": str(next(folder.glob("cache/worlds/*/tokenizer")).resolve())}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    export_of(run, output=str(tmp_path / "out"))
+    found, expected = (AutoTokenizer.from_pretrained(place) for place in (tmp_path / "out", run / "hf" / "step8"))
+    assert found.get_vocab() == expected.get_vocab()
 
 
 def test_bad_requests_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from l2e.analysis.deactivation import (
     summarise,
 )
 from l2e.analysis.neurons import Neuron, name_group, parse_group
+from l2e.analysis.probe_settings import ProbeSettings
 from l2e.analysis.probe_table import best_neurons
-from l2e.analysis.probing import ProbeSettings, halves, probe_neurons, split
+from l2e.analysis.probing import halves, probe_neurons, split
 from l2e.analysis.progress import ProgressLine
 from l2e.analysis.subjects import FeatureSet, Subject
 from l2e.reporting.analysis.probe import slug

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from l2e.analysis.dynamics import DynamicsConfig, Level, LevelChange, ThresholdCurve, changes, levels
+from l2e.analysis.dynamics import Level, LevelChange, ThresholdCurve, changes, levels
+from l2e.analysis.dynamics_settings import DynamicsConfig
 from l2e.errors import UserError
 from l2e.reporting import drawing
 from l2e.reporting.analysis.scale import errors, in_words, marker

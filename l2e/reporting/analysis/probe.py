@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from l2e.analysis.probe_settings import ProbeSettings
 from l2e.analysis.probe_table import (
     GURNEE_NAMES,
     Comparison,
@@ -18,7 +19,7 @@ from l2e.analysis.probe_table import (
     count_by_label,
     read_listed,
 )
-from l2e.analysis.probing import ProbeSettings, probe_listed, probe_neurons
+from l2e.analysis.probing import probe_listed, probe_neurons
 from l2e.analysis.progress import ProgressLine
 from l2e.analysis.subjects import FeatureSet, Subject
 from l2e.reporting.cells import Table, decimals

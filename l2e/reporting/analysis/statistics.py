@@ -1,11 +1,11 @@
 """How large the feature sets are, as Table 3 of L2E (L28), and how long their sequences."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from l2e.analysis.features import TextFeatures
+from l2e.analysis.statistics_settings import StatisticsSettings
 from l2e.reporting.cells import MISSING, Table
 from l2e.reporting.drawing import COLOURS, legend_above, new_figure, plain, style
 from l2e.reporting.pictures import Picture, finish
@@ -16,18 +16,6 @@ PUBLISHED = {
     "code_language": (5_397, 512, 9, 2_757_867),
 }
 """Size, length and number of labels from Table 3 of L2E; non-padding tokens from Gurnee et al.'s own table."""
-
-
-@dataclass(kw_only=True)
-class StatisticsSettings:
-    """Of the table and the histogram."""
-
-    bins: int = 32
-    """Of the histogram."""
-
-    def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"bins must be at least 1, not {self.bins}")
 
 
 def draw_statistics(settings: StatisticsSettings, feature_sets: Sequence[TextFeatures]) -> list[Picture | Table]:
