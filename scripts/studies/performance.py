@@ -2,8 +2,8 @@
 
 python scripts/studies/performance.py --results docs/results --figures docs/figures --page docs/performance.md
 
-Reads table2-*.json and trainer-*.json. Of the page only what stands between `<!-- NAME -->` and
-`<!-- end of NAME -->` is written anew, NAME being `table2` or `trainer`.
+Reads kernel-code-*.json, table2-*.json and trainer-*.json. Of the page only what stands between `<!-- NAME -->` and
+`<!-- end of NAME -->` is written anew, NAME being `kernel-code`, `table2` or `trainer`.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from l2e.errors import UserError
 from l2e.files import write_atomically
+from l2e.reporting.kernel_code import kernel_code_table
 from l2e.reporting.markdown_page import table_text
 from l2e.reporting.measured_steps import measured_figure, measured_table, tap_table, trainer_figure, trainer_table
 from l2e.reporting.pictures import save
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         text = options.page.read_text(encoding="utf-8")
+        text = put(text, "kernel-code", kernel_code_parts(options.results))
         text = put(text, "table2", table2_parts(options.results, options.figures))
         text = put(text, "trainer", trainer_parts(options.results, options.figures))
     except (OSError, UserError) as error:
@@ -49,6 +51,12 @@ def put(text: str, name: str, parts: Sequence[str]) -> str:
         raise UserError(f"the page needs one line {begin} and one {end} after it")
     body = "\n\n".join([begin, *(parts or ["Not measured yet."]), end])
     return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: body, text, flags=re.DOTALL)
+
+
+def kernel_code_parts(results: Path) -> list[str]:
+    """A table for each target."""
+    paths = sorted(results.glob("kernel-code-*.json"))
+    return [table_text(kernel_code_table(json.loads(path.read_text(encoding="utf-8")))) for path in paths]
 
 
 def table2_parts(results: Path, figures: Path) -> list[str]:

@@ -25,6 +25,8 @@ from l2e.inhibition.kernels.forward import nearest
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
+SHIPPED_ROWS = triton_ops.ROWS
+
 SHAPES = [(4, 5, 8), (3, 7, 150), (1, 1, 1), (2, 1025), (20, 2, 3), (2, 3, 2, 5)]
 """Plain, a block with a tail, the smallest, samples of one dimension, more than a program takes, three dimensions."""
 
@@ -63,6 +65,19 @@ def test_one_look_counts_gathers_and_sums_the_logs(shape: tuple[int, ...], dtype
     np.testing.assert_allclose(sums.first.cpu(), 1 + wide.sum(0), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(sums.second.cpu(), (wide**2).sum(0), rtol=1e-5)
     assert sums.size.unique().tolist() == [shape[0]]
+
+
+@pytest.mark.parametrize("deviation", [1e-15, 3e-3, np.sqrt(2) * (1 - 1e-7), 1.0, 7.5, 1e18])
+def test_logs_of_any_size_and_of_all_rows_of_a_program(deviation: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rows to a program as shipped; squares just below 2 have the largest mantissa."""
+    monkeypatch.setattr(triton_ops, "ROWS", SHIPPED_ROWS)
+    values = torch.full((2 * SHIPPED_ROWS + 3, 2), deviation, device=DEVICE)
+    values[:, 1] *= -1
+    rule = Rule(torch.zeros(2, device=DEVICE), torch.ones(2, device=DEVICE), torch.zeros((), device=DEVICE))
+    view = triton_ops.look(values, rule, "penalty", None, None)
+    assert view.selected.item() == values.numel()
+    one = float(np.float32(deviation) * np.float32(deviation))  # may be rounded
+    assert view.logs.item() == pytest.approx(values.numel() * np.log(one), rel=2e-6, abs=1e-4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -187,7 +202,7 @@ def test_random_rounding_takes_one_of_the_two_neighbours_and_the_mean_is_right(d
     assert shares[:, :3].flatten().tolist() == pytest.approx([0.3] * 12, abs=0.055)  # 4.6 sigma
     assert not shares[:, 3].any()
     assert totals[2:].tolist() == [18_000, 18_000 - moved.sum().item()]
-    for shift in (1, 2, 7):  # neighbours draw independently
+    for shift in (1, 2, 3, 4, 7):  # neighbours draw independently
         agreement = (moved[:, :3, shift:] == moved[:, :3, :-shift]).float().mean().item()
         assert agreement == pytest.approx(0.3**2 + 0.7**2, abs=0.02)
     assert (moved[0, :3] == moved[1, :3]).float().mean().item() == pytest.approx(0.58, abs=0.035)

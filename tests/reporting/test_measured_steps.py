@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from l2e.reporting.kernel_code import kernel_code_table
 from l2e.reporting.measured_steps import measured_figure, measured_table, tap_table, trainer_figure, trainer_table
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "studies" / "performance.py"))
@@ -50,6 +51,22 @@ RESULT = {
                 "overhead_percent": {"memel": 9.739, "l2e": 3.417},
             },
         }
+    },
+}
+
+CODE = {
+    "device": "none: compiled for sm_90, counted for H200",
+    "versions": {"triton": "3.9.0"},
+    "settings": {"model": "pythia-70m"},
+    "results": {
+        f"look, {dtype}": {
+            "registers": 94,
+            "programs_per_sm": 5,
+            "instructions": 17.09,
+            "issue_ps": 0.553,
+            "memory_ps": 0.573,
+        }
+        for dtype in ("bf16", "fp32")
     },
 }
 
@@ -117,10 +134,17 @@ def test_the_trainers_figure() -> None:
     assert len(lines) == 2  # litgpt was not installed
 
 
+def test_the_compiled_kernels_table() -> None:
+    table = kernel_code_table(CODE)
+    assert table.rows == [["look", "17.1", "0.55", "0.57", "94", "5"]]
+    assert "compiled for sm_90, counted for H200, triton 3.9.0, outputs of pythia-70m in bf16" in table.caption
+
+
 def test_the_page_keeps_what_is_written_by_hand(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "# By hand\n\n<!-- table2 -->\nold\n<!-- end of table2 -->\n\nmore\n\n"
+        "# By hand\n\n<!-- kernel-code -->\n<!-- end of kernel-code -->\n"
+        "<!-- table2 -->\nold\n<!-- end of table2 -->\n\nmore\n\n"
         "<!-- trainer -->\n<!-- end of trainer -->\n"
     )
     results = tmp_path / "results"
@@ -129,7 +153,8 @@ def test_the_page_keeps_what_is_written_by_hand(tmp_path: Path) -> None:
     arguments = ["--results", str(results), "--figures", str(tmp_path), "--page", str(page)]
     assert SCRIPT["main"](arguments) == 0
     text = page.read_text()
-    assert text.startswith("# By hand\n\n<!-- table2 -->\n\n**Table 2, measured.**")
+    none = "<!-- kernel-code -->\n\nNot measured yet.\n\n<!-- end of kernel-code -->"
+    assert text.startswith(f"# By hand\n\n{none}\n<!-- table2 -->\n\n**Table 2, measured.**")
     assert "old" not in text
     assert "<!-- end of table2 -->\n\nmore\n\n<!-- trainer -->\n\nNot measured yet.\n\n<!-- end of trainer -->" in text
     assert "figures/table2-nvidia-h200.png" in text
@@ -139,6 +164,9 @@ def test_the_page_keeps_what_is_written_by_hand(tmp_path: Path) -> None:
     assert page.read_text() == text
     (results / "trainer-cpu.json").write_text(json.dumps(TRAINER))
     assert SCRIPT["main"](arguments) == 0
+    (results / "kernel-code-sm90.json").write_text(json.dumps(CODE))
+    assert SCRIPT["main"](arguments) == 0
+    assert "<!-- kernel-code -->\n\n**The kernels, compiled.** compiled for sm_90" in page.read_text()
     assert "<!-- trainer -->\n\n![The trainer beside others](figures/trainer.png)\n\n" in page.read_text()
     assert (tmp_path / "trainer.png").stat().st_size > 1000
 
@@ -147,5 +175,5 @@ def test_a_page_without_the_marks_is_left_alone(tmp_path: Path, capsys: pytest.C
     page = tmp_path / "page.md"
     page.write_text("nothing\n")
     assert SCRIPT["main"](["--results", str(tmp_path), "--figures", str(tmp_path), "--page", str(page)]) == 2
-    assert "one line <!-- table2 -->" in capsys.readouterr().err
+    assert "one line <!-- kernel-code -->" in capsys.readouterr().err
     assert page.read_text() == "nothing\n"

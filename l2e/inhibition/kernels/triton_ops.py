@@ -14,8 +14,9 @@ from l2e.inhibition.strength import Rounding
 BLOCK = 1024
 """Neurons of one program: 8 for each thread of 4 warps, 16 bytes in half precision."""
 
-ROWS = 256
-"""Most samples of one program; more are split into parts, whose sums are added in a fixed order."""
+ROWS = 64
+"""Most samples of one program, 127 at most (`look_kernel`); more are split into parts, whose sums are added in a fixed
+order."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def look(values: Tensor, rule: Rule, purpose: Purpose, find_limit: FindLimit | N
         found |= {"mask": torch.empty_like(values, dtype=torch.int8), "edited": torch.empty_like(values)}
     _launch(values, rule, sums, found)
     if purpose == "penalty":
-        return View(rule, found["selected"].sum(), logs=2 * found["logs"].sum())
+        return View(rule, found["selected"].sum(), logs=found["logs"].sum())
     if purpose == "deactivate":
         return View(rule, found["selected"].sum(), mask=found["mask"].view(torch.bool), edited=found["edited"])
     return View(rule, found["selected"].sum())
