@@ -120,7 +120,8 @@ def compile_for(launch: Launch, target: int) -> MachineCode:
         if special and (isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0)):
             hints[(place,)] = [["tt.divisibility", 16]]
     source = ASTSource(launch.kernel, signature, constants, hints)
-    made = triton.compile(source, target=GPUTarget("cuda", target, 32))
+    options = {key: value for key, value in launch.arguments.items() if key not in launch.kernel.arg_names}
+    made = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])

@@ -19,6 +19,10 @@ ROWS = 64
 order."""
 
 
+FUSE = True
+"""Multiply and add in one instruction; said because Triton's default changes with 3.10. No score adds to a product."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """How values [rows, size] are split over programs."""
@@ -117,6 +121,7 @@ def _launch(values: Tensor, rule: Rule, sums: ShiftedSums | None, found: dict[st
             LIMIT_STRIDE=_stride(rule.limit),
             PARTIAL=partial,
             BLOCK=BLOCK,
+            enable_fp_fusion=FUSE,
         )
     if partial and sums is not None and first is not None and second is not None:
         sums.first.view(-1)[: grid.size] += first.sum(0)
@@ -151,6 +156,7 @@ def join_gradients(
             ROUND_AT_RANDOM=rounding is not None and other.dtype != torch.float32,
             LIMIT_STRIDE=_stride(rule.limit),
             BLOCK=BLOCK,
+            enable_fp_fusion=FUSE,
         )
     return result, totals.sum(1, dtype=torch.float64)
 
@@ -161,7 +167,7 @@ def scale_selected(gradient: Tensor, mask: Tensor, factor: float) -> Tensor:
     result = torch.empty_like(gradient)
     with torch.cuda.device_of(gradient):
         scale_kernel[(-(-gradient.numel() // BLOCK),)](
-            gradient, mask.view(torch.int8), result, factor, gradient.numel(), BLOCK=BLOCK
+            gradient, mask.view(torch.int8), result, factor, gradient.numel(), BLOCK=BLOCK, enable_fp_fusion=FUSE
         )
     return result
 
