@@ -60,8 +60,8 @@ def look_kernel(
         exponents = tl.zeros([BLOCK], tl.int32)
         mantissas = tl.full([BLOCK], 1.0, tl.float32)
     end = tl.minimum(start + rows_of_part, rows)
-    # Four rows are loaded at a time. Stores between them would forbid it, so then they are loaded ahead.
-    for row in tl.range(start, end, loop_unroll_factor=1 if EDITS else 4, num_stages=3 if EDITS else 1):
+    # Two rows are loaded at a time. Stores between them would forbid it, so then they are loaded ahead.
+    for row in tl.range(start, end, loop_unroll_factor=1 if EDITS else 2, num_stages=3 if EDITS else 1):
         raw = tl.load(values + cells, mask=inside, other=0.0)
         deviation = wide(raw) - center
         square = deviation * deviation
