@@ -118,6 +118,7 @@ def test_a_model_folder_is_evaluated_so(root: Path, tmp_path: Path) -> None:
     assert summary(tmp_path / "out/inhibited") == summary(root / "runs/rd/eval/step5/inhibited")
 
 
+@pytest.mark.slow
 def test_two_ranks_share_the_items_and_inhibit_alike(root: Path, tmp_path: Path) -> None:
     model, items = root / "runs/rd/hf/step5", next((root / "cache").rglob("world_arc")).parent
     command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]

@@ -85,6 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_exactly_and_a_second_signal_does_not_disturb_the_save(folder: Path) -> None:
     faults = [{"rank": 0, "step": 6, "event": "before_step", "action": "SIGUSR1"}, {"within": "save"}]
     ((code, printed),) = run(folder, "cut", faults=faults)
