@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from l2e.errors import require
+
 
 @dataclass(kw_only=True)
 class StatisticsSettings:
@@ -11,5 +13,4 @@ class StatisticsSettings:
     """Of the histogram."""
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"bins must be at least 1, not {self.bins}")
+        require(self.bins >= 1, "bins", "at least 1", self.bins)

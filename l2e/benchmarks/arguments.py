@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from l2e.benchmarks.report import print_result
+from l2e.errors import require
 
 T = TypeVar("T")
 
@@ -46,8 +47,7 @@ def require_whole(settings: object, keys: Sequence[str], least: int = 1) -> None
 
 def require_precision(precision: str) -> None:
     """ValueError unless the steps that are timed can be made in it: without a loss scale fp16 is not among them."""
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"precision must be one of fp32, bf16, not {precision!r}")
+    require(precision in ("fp32", "bf16"), "precision", "one of fp32, bf16", repr(precision))
 
 
 def _value(text: str) -> Any:

@@ -15,7 +15,6 @@ results, by launch and type:
 """
 
 import importlib.util
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,8 +26,8 @@ import torch
 from l2e.benchmarks.arguments import run_from_arguments
 from l2e.benchmarks.compiled_kernels import THREADS, MachineCode, compile_for, load_bits, recorded
 from l2e.benchmarks.kernel_check import SHAPES
-from l2e.benchmarks.report import versions
-from l2e.files import write_atomically
+from l2e.benchmarks.report import versions, write_json
+from l2e.errors import require
 from l2e.inhibition.kernels import interpreted, load_triton
 from l2e.inhibition.moments import ShiftedSums
 from l2e.inhibition.rule import Rule
@@ -77,8 +76,8 @@ class KernelCodeConfig:
             "types": (self.types, DTYPES),
         }
         for key, (values, known) in given.items():
-            if wrong := [value for value in values if value not in known]:
-                raise ValueError(f"{key} must be one of {', '.join(map(str, known))}, not {wrong[0]}")
+            for value in values:
+                require(value in known, key, f"one of {', '.join(map(str, known))}", value)
         if interpreted():
             raise ValueError("with TRITON_INTERPRET=1 nothing is compiled: unset it")
         if importlib.util.find_spec("triton") is None:
@@ -157,9 +156,7 @@ def run(config: KernelCodeConfig) -> dict[str, Any]:
         "settings": asdict(config),
     }
     if config.output is not None:
-        path = Path(config.output) / f"kernel-code-sm{config.target}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        write_json(result, Path(config.output) / f"kernel-code-sm{config.target}.json")
     return result
 
 

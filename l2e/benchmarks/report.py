@@ -45,9 +45,14 @@ def write_result(result: dict[str, Any], folder: Path, name: str) -> Path:
     kind, _, device = result["device"].partition(": ")
     told = device.partition(",")[0] if kind == "cuda" else "cpu"
     path = folder / f"{name}-{re.sub(r'[^a-z0-9]+', '-', told.lower()).strip('-')}.json"
+    write_json(result, path)
+    return path
+
+
+def write_json(result: dict[str, Any], path: Path) -> None:
+    """Write it whole; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
-    return path
 
 
 def _processor() -> str:
